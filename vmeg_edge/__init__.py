@@ -1,0 +1,63 @@
+"""Edge inference for ultrasound classifiers. Research use only; not for diagnosis."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vmeg_edge._version import __version__
+    from vmeg_edge.errors import VmegError
+    from vmeg_edge.frames import Frame, LostFrame, Region
+    from vmeg_edge.results import FrameResult, HeatMap, Prediction, Timings
+    from vmeg_edge.scorer import Scorer, load
+    from vmeg_edge.streaming import Stream, StreamSummary, stream
+
+_HOMES = {
+    "Frame": "vmeg_edge.frames",
+    "FrameResult": "vmeg_edge.results",
+    "HeatMap": "vmeg_edge.results",
+    "LostFrame": "vmeg_edge.frames",
+    "Prediction": "vmeg_edge.results",
+    "Region": "vmeg_edge.frames",
+    "Scorer": "vmeg_edge.scorer",
+    "Stream": "vmeg_edge.streaming",
+    "StreamSummary": "vmeg_edge.streaming",
+    "Timings": "vmeg_edge.results",
+    "VmegError": "vmeg_edge.errors",
+    "__version__": "vmeg_edge._version",
+    "load": "vmeg_edge.scorer",
+    "stream": "vmeg_edge.streaming",
+}
+
+__all__ = [
+    "Frame",
+    "FrameResult",
+    "HeatMap",
+    "LostFrame",
+    "Prediction",
+    "Region",
+    "Scorer",
+    "Stream",
+    "StreamSummary",
+    "Timings",
+    "VmegError",
+    "__version__",
+    "load",
+    "stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use, so that ``import vmeg_edge`` loads nothing heavy."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'vmeg_edge' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

@@ -1,0 +1,176 @@
+"""What a bundle says about itself: the fields of ``manifest.json``, checked, and their JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vmeg_edge.errors import ManifestError
+
+SCHEMA_VERSION = 1
+
+RESEARCH_USE_ONLY = "Research use only; not for diagnosis. The integrator owns clinical validation."
+RANDOM_HEAD = "RANDOM HEAD: the classifier was never trained, so its scores mean nothing."
+
+ResizeMethod = Literal["nearest", "bilinear", "bicubic"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+Unit = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Architecture(_Strict):
+    """The network, in the words of its paper. ``pool`` is the mean of the patch tokens or the class token."""
+
+    family: Literal["vit"]
+    patch: int = Field(ge=1, le=64)
+    dim: int = Field(ge=1, le=4096)
+    depth: int = Field(ge=1, le=128)
+    heads: int = Field(ge=1, le=128)
+    pool: Literal["mean", "token"]
+    head: Literal["trained", "random"]
+
+
+class Input(_Strict):
+    """The tensor ``pixels``: uint8 ``[1, height, width, 3]``, RGB.
+
+    ``resize`` is the trainer's method, with Pillow's semantics; the whole region is stretched to the size.
+    ``mean`` and ``std`` (of pixels in 0..1) are already folded into the graph and recorded here.
+    """
+
+    width: int = Field(ge=16, le=2048)
+    height: int = Field(ge=16, le=2048)
+    resize: ResizeMethod
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class DecisionRule(_Strict):
+    """From logits to a decision: softmax at ``temperature``, then ``threshold`` on the positive class.
+
+    A probability strictly inside ``abstain`` (low, high) is no decision. ``origin`` says where the figures
+    come from: ``default`` or the procedure that fitted them.
+    """
+
+    temperature: float = Field(gt=0.0, le=1000.0)
+    threshold: Unit
+    abstain: tuple[Unit, Unit] | None = None
+    origin: str = "default"
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DecisionRule:
+        if self.abstain is not None and not self.abstain[0] <= self.threshold <= self.abstain[1]:
+            raise ValueError("abstain must hold low <= threshold <= high")
+        return self
+
+
+class Explanation(_Strict):
+    """The heat map: Eigen-CAM of ``layer``, whose activations lie on ``grid`` (rows, columns)."""
+
+    method: Literal["eigen-cam"] = "eigen-cam"
+    layer: str
+    grid: tuple[int, int]
+    channels: int = Field(ge=1)
+
+
+class Artefact(_Strict):
+    """A compiled or serialised model: its files (the one to open first), and the precision it computes in."""
+
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+    precision: Precision
+
+
+class CalibrationSet(_Strict):
+    """The frames that quantization was calibrated on: their number, and the digest of the set."""
+
+    frames: int = Field(ge=1)
+    sha256: str
+
+
+class Checkpoint(_Strict):
+    """The weights that the bundle was converted from."""
+
+    file: str
+    sha256: str
+
+
+class Manifest(_Strict):
+    """``manifest.json``, version 1. Unknown fields are refused: they would be promises that nothing keeps."""
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    architecture: Architecture
+    input: Input
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    positive: str
+    decision: DecisionRule
+    explanation: Explanation
+    artefacts: Annotated[dict[str, Artefact], Field(min_length=1)]
+    calibration: CalibrationSet | None = None
+    checkpoint: Checkpoint
+    tools: dict[str, str]
+    golden_origin: str
+    intended_use: str = RESEARCH_USE_ONLY
+    notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from one another")
+        if self.positive not in self.labels:
+            raise ValueError(f"positive {self.positive!r} is not one of the labels")
+        if any(s <= 0 or not math.isfinite(s) for s in self.input.std):
+            raise ValueError("input.std must be positive")
+        rows, columns = self.explanation.grid
+        if rows * self.architecture.patch != self.input.height or columns * self.architecture.patch != self.input.width:
+            raise ValueError("explanation.grid times architecture.patch must be the input size")
+        return self
+
+    @property
+    def positive_index(self) -> int:
+        """The positive class's place among the logits."""
+        return self.labels.index(self.positive)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What must be said wherever a score of this bundle is shown."""
+        random = (RANDOM_HEAD,) if self.architecture.head == "random" else ()
+        return (*random, RESEARCH_USE_ONLY)
+
+    def to_json(self) -> str:
+        """The file's text: indented, keys in the order of the schema, a newline at the end."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def parse_manifest(data: bytes, origin: str) -> Manifest:
+    """Check the bytes of a manifest. Raises `ManifestError` that names ``origin`` and the first bad field."""
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{origin}: not JSON ({_one_line(error)}); convert the checkpoint again") from None
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ManifestError(
+            f"{origin}: schema_version is {version!r}, and this vmeg-edge reads version {SCHEMA_VERSION}; "
+            "convert the checkpoint again, or install the vmeg-edge that made the bundle"
+        )
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise ManifestError(f"{origin}: {where}: {_one_line(first['msg'])}; convert the checkpoint again") from None
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema of ``manifest.json``."""
+    return Manifest.model_json_schema()
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

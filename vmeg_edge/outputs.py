@@ -1,0 +1,106 @@
+"""Files and folders that appear whole or not at all: written beside their place, then moved into it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from vmeg_edge.errors import OutputError
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The one line that a user sees when ``path`` cannot be written."""
+    reason = error.strerror or str(error)
+    return OutputError(f"{path}: cannot be written ({reason}); choose another place or free some space")
+
+
+class PendingFile:
+    """A file that is written under a temporary name beside ``target`` and appears whole, or not at all.
+
+    Write to ``temporary``, then `commit` or `abort`; as a context it commits when the block ends well. The
+    temporary name keeps the suffix, since some writers choose the format by it. Raises `OutputError` where the
+    folder is missing or not writable, or the disk is full.
+    """
+
+    def __init__(self, target: str | os.PathLike[str]) -> None:
+        """Create the temporary file, so that an unwritable place is known before any work is done."""
+        self.target = Path(target)
+        if self.target.is_dir():
+            raise OutputError(f"{self.target}: is a folder; name a file")
+        prefix = f".{self.target.stem[:40]}-"
+        try:
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=self.target.suffix, dir=self.target.parent)
+        except OSError as error:
+            raise output_error(self.target, error) from None
+        os.close(handle)
+        self.temporary = Path(name)
+
+    def commit(self) -> None:
+        """Move the file into place."""
+        try:
+            os.chmod(self.temporary, 0o666 & ~_umask())
+            os.replace(self.temporary, self.target)
+        except OSError as error:
+            self.abort()
+            raise output_error(self.target, error) from None
+
+    def abort(self) -> None:
+        """Delete what was written; nothing happens after `commit`, or the second time."""
+        self.temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> Path:
+        """The temporary path, to be written to."""
+        return self.temporary
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commit, or abort and name the file that could not be written."""
+        if error is None:
+            self.commit()
+            return
+        self.abort()
+        if isinstance(error, OSError):
+            raise output_error(self.target, error) from None
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; move it there when the block ends well, delete it otherwise.
+
+    An existing ``path`` is refused, or with ``replace`` taken away once its successor is complete.
+    Raises `OutputError`.
+    """
+    target = Path(path)
+    if target.exists() and not replace:
+        raise OutputError(f"{target}: exists already; choose another name or pass --force to replace it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.parent))
+    except OSError as error:
+        raise output_error(target, error) from None
+    try:
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        if target.exists():
+            aside = temporary.with_name(temporary.name + "-old")
+            os.replace(target, aside)
+            os.replace(temporary, target)
+            shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+        else:
+            os.replace(temporary, target)
+    except OSError as error:
+        raise output_error(target, error) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,68 @@
+"""Fixtures that several folders of tests share: the embedded demo bundle, copies of it, and a running command line."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vmeg_edge.cli.options import DEMO_BUNDLE
+
+
+@pytest.fixture(scope="session")
+def demo_bundle() -> Path:
+    """The bundle that ships inside the wheel; it is only read."""
+    return DEMO_BUNDLE
+
+
+@pytest.fixture
+def bundle_copy(demo_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the demo bundle that a test may damage."""
+    return Path(shutil.copytree(demo_bundle, tmp_path / "copy.vmeg"))
+
+
+@pytest.fixture
+def reseal() -> Callable[[Path], None]:
+    """Write a bundle's SHA256SUMS anew, as someone would who changed a file on purpose."""
+
+    def write(folder: Path) -> None:
+        names = sorted(path.name for path in folder.iterdir() if path.name != "SHA256SUMS")
+        lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+        (folder / "SHA256SUMS").write_text("".join(lines))
+
+    return write
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command line left: exit code and both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that told the user what is wrong."""
+        lines = [line for line in self.err.splitlines() if line.startswith("vmeg-edge: error: ")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err
+        return lines[0].removeprefix("vmeg-edge: error: ")
+
+
+@pytest.fixture
+def vmeg_edge(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run the command line in this process: ``vmeg_edge("score", path)``."""
+    from vmeg_edge.cli import run
+
+    def call(*arguments: object) -> Ran:
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Ran(code, out, err)
+
+    return call

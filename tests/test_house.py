@@ -1,0 +1,142 @@
+"""The house holds: who may import whom, what a bare import loads, clean style, and types that check."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNTIME = ROOT / "vmeg_edge"
+TOOLCHAIN_ONLY = {"torch", "onnx", "onnxscript", "nncf", "safetensors", "torchvision", "timm"}
+
+# Each room and the rooms of the runtime that it may import at any depth of its own files.
+MAY_IMPORT = {
+    "errors": set(),
+    "_version": set(),
+    "frames": {"errors"},
+    "outputs": {"errors"},
+    "results": {"frames"},
+    "manifest": {"errors"},
+    "parity": {"errors", "results"},
+    "bundle": {"errors", "manifest", "outputs"},
+    "golden": {"errors", "frames", "manifest"},
+    "kernels": {"errors", "frames", "_native"},
+    "preprocess": {"errors", "frames", "kernels", "manifest"},
+    "explain": {"frames", "kernels", "results"},
+    "decide": {"errors", "manifest", "results"},
+    "backends": {"errors", "manifest"},
+    "sources": {"errors", "frames"},
+    "sinks": {"errors", "explain", "frames", "manifest", "outputs", "results"},
+    "phantom": {"errors", "frames"},
+    "bench": {"errors"},
+    "scorer": None,
+    "streaming": None,
+    "cli": None,
+    "__init__": None,
+    "__main__": {"cli"},
+}
+
+
+def _imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: the runtime imports by full names"
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(RUNTIME).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", sorted(RUNTIME.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_runtime_never_imports_the_toolchain_and_rooms_keep_their_direction(path: Path) -> None:
+    names = _imports(path)
+    assert not {name.partition(".")[0] for name in names} & TOOLCHAIN_ONLY
+    if path != RUNTIME / "cli" / "convert.py":
+        assert not any(name.startswith("vmeg_edge.converters") for name in names)
+    room = _room(path)
+    allowed = MAY_IMPORT[room]
+    if allowed is None:
+        return
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "vmeg_edge" and len(parts) > 1:
+            assert parts[1] in allowed | {room}, f"{room} imports {name}"
+
+
+def test_a_bare_import_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, vmeg_edge; "
+        "heavy = {'numpy', 'cv2', 'onnxruntime', 'pydantic', 'torch', 'click', 'rich'} & set(sys.modules); "
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_loads_no_engine() -> None:
+    code = (
+        "import sys; from vmeg_edge.cli import run; run(['--help']); "
+        "heavy = {'numpy', 'cv2', 'onnxruntime', 'torch', 'rich'} & set(sys.modules); sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_public_names_are_sorted_and_all_there() -> None:
+    import vmeg_edge
+
+    assert vmeg_edge.__all__ == sorted(vmeg_edge.__all__)
+    for name in vmeg_edge.__all__:
+        assert getattr(vmeg_edge, name) is not None
+    import vmeg_edge.streaming  # importing the module must not hide the function
+
+    assert callable(vmeg_edge.stream)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = vmeg_edge.nonsense
+
+
+def test_every_error_is_in_the_tree_drawn_in_its_module() -> None:
+    from vmeg_edge import errors
+
+    drawn = errors.__doc__ or ""
+    for name, value in vars(errors).items():
+        if isinstance(value, type) and issubclass(value, Exception):
+            assert name in drawn
+            assert issubclass(value, errors.VmegError)
+
+
+def test_ruff_finds_nothing() -> None:
+    for task in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *task, str(ROOT)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_mypy_and_the_extensions_stub_check(tmp_path: Path) -> None:
+    """The folders are laid out as the wheel installs them, so that every import resolves as it will for a user."""
+    package = tmp_path / "vmeg_edge"
+    shutil.copytree(RUNTIME, package, ignore=shutil.ignore_patterns("demo.vmeg", "__pycache__", "*.so"))
+    shutil.copytree(ROOT / "converters", package / "converters", ignore=shutil.ignore_patterns("__pycache__"))
+    config = str(ROOT / "pyproject.toml")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {**os.environ, "MYPYPATH": str(tmp_path)}
+    for command in (
+        ["mypy", "--config-file", config, "--cache-dir", str(ROOT / ".mypy_cache"), "-p", "vmeg_edge"],
+        ["mypy.stubtest", "--mypy-config-file", config, "vmeg_edge._native"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=elsewhere, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

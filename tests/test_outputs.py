@@ -1,0 +1,65 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vmeg_edge.errors import OutputError
+from vmeg_edge.outputs import PendingFile, whole_folder
+
+
+def test_a_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    with PendingFile(target) as temporary:
+        temporary.write_text("whole")
+        assert temporary.suffix == ".txt"
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_error_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(ValueError, match="half"), PendingFile(target) as temporary:
+        temporary.write_text("new")
+        raise ValueError("half")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_system_error_names_the_file_and_the_mend(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"a\.txt: cannot be written \(No space left"), PendingFile(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_does_not_exist_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        PendingFile(tmp_path / "missing" / "a.txt")
+    with pytest.raises(OutputError, match="is a folder"):
+        PendingFile(tmp_path)
+
+
+def test_files_get_the_users_usual_permissions(tmp_path: Path) -> None:
+    with PendingFile(tmp_path / "a") as temporary:
+        temporary.write_text("")
+    (tmp_path / "b").write_text("")
+    assert os.stat(tmp_path / "a").st_mode == os.stat(tmp_path / "b").st_mode
+
+
+def test_a_folder_is_replaced_only_when_its_successor_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with whole_folder(target) as folder:
+        (folder / "one").write_text("1")
+    with pytest.raises(RuntimeError), whole_folder(target, replace=True) as folder:
+        (folder / "two").write_text("2")
+        raise RuntimeError
+    assert [path.name for path in target.iterdir()] == ["one"]
+    with whole_folder(target, replace=True) as folder:
+        (folder / "three").write_text("3")
+    assert [path.name for path in target.iterdir()] == ["three"]
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,0 +1,1 @@
+"""Measured figures: percentiles that say when too few samples stand behind them."""

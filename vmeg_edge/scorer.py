@@ -1,0 +1,217 @@
+"""One frame: preprocess, infer, explain, decide; and `load`, which opens nothing that it has not verified."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import time
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vmeg_edge import kernels
+from vmeg_edge._version import __version__
+from vmeg_edge.backends import Backend, open_backend
+from vmeg_edge.backends.base import BACKENDS, backend_entry
+from vmeg_edge.bundle import DIRECTION, GOLDEN, Bundle, open_bundle
+from vmeg_edge.decide import decide, judge, probabilities
+from vmeg_edge.errors import BundleError, ManifestError, ParityError, UsageError
+from vmeg_edge.explain import heat_map
+from vmeg_edge.frames import Frame, Pixels, Region
+from vmeg_edge.golden import Golden, parse_golden
+from vmeg_edge.manifest import DecisionRule
+from vmeg_edge.parity import Parity, Scores, compare, gate
+from vmeg_edge.preprocess import Preprocessor
+from vmeg_edge.results import FrameResult, Timings
+
+_MS = 1e-6
+
+
+class Scorer:
+    """A verified bundle on an opened backend. Use it from one thread; `close` it, or use it as a context.
+
+    ``provenance`` says what produced every score: the bundle's digest, the backend with its version, device
+    and precision, the kernels, and whether the golden frames were run again.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        *,
+        region: Region | None = None,
+        direction: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        """Put an opened backend behind one call. `load` is the usual way in."""
+        self.bundle = bundle
+        self.manifest = bundle.manifest
+        self.backend = backend
+        self._preprocess = Preprocessor(bundle.manifest.input, region)
+        self._whole = Preprocessor(bundle.manifest.input)
+        self._direction = direction
+        self.provenance: dict[str, Any] = {
+            "bundle": bundle.digest,
+            "name": bundle.manifest.name,
+            **asdict(backend.report),
+            "kernels": {key: kernels.describe()[key] for key in ("implementation", "isa")},
+            "self_test": "not run",
+            "vmeg_edge": __version__,
+            "platform": platform.machine(),
+        }
+
+    def score(self, frame: Frame | Pixels, *, decode_ms: float = 0.0, entered_ns: int | None = None) -> FrameResult:
+        """Score one frame: uint8 ``[H, W]`` or ``[H, W, 3]`` RGB, or a `Frame`.
+
+        ``decode_ms`` and ``entered_ns`` (of ``time.perf_counter_ns``) come from a stream that decoded it.
+        Raises `FrameError`, `ActivationError` or `BackendError`.
+        """
+        entered = time.perf_counter_ns() if entered_ns is None else entered_ns
+        if not isinstance(frame, Frame):
+            frame = Frame(frame)
+        return self._score(frame, self._preprocess, decode_ms, entered)
+
+    def _score(self, frame: Frame, preprocess: Preprocessor, decode_ms: float, entered: int) -> FrameResult:
+        start = time.perf_counter_ns()
+        region = preprocess.region_of(frame)
+        pixels = preprocess(frame)
+        ready = time.perf_counter_ns()
+        logits, activations = self.backend.infer(pixels)
+        inferred = time.perf_counter_ns()
+        heat = heat_map(activations, self.manifest.explanation.grid, region, self._direction)
+        explained = time.perf_counter_ns()
+        prediction = decide(logits, self.manifest)
+        decided = time.perf_counter_ns()
+        return FrameResult(
+            frame=frame.index,
+            source=frame.source,
+            captured_s=frame.captured_s,
+            prediction=prediction,
+            heat_map=heat,
+            stages_ms=Timings(
+                decode_ms,
+                (ready - start) * _MS,
+                (inferred - ready) * _MS,
+                (explained - inferred) * _MS,
+                (decided - explained) * _MS,
+            ),
+            age_ms=(decided - entered) * _MS,
+            provenance=self.provenance,
+            notices=self.manifest.notices,
+        )
+
+    def golden_parity(self) -> Parity:
+        """Run the bundle's golden frames on this backend and compare with the float32 reference's answers."""
+        golden = parse_golden(self.bundle.read(GOLDEN), self.manifest, str(self.bundle.path))
+        reference = self._judged(golden.logits, golden.heat_maps, self.manifest.decision)
+        return compare(reference, self._scores_of(golden))
+
+    def self_test(self) -> Parity:
+        """`golden_parity`, held against the gate of this precision. Raises `ParityError` on a mismatch."""
+        parity = self.golden_parity()
+        failures = gate(parity, self.backend.report.precision)
+        if failures:
+            raise ParityError(
+                f"{self.bundle.path}: on {self.backend.report.backend} {self.backend.report.version} the golden frames "
+                f"do not match their reference ({'; '.join(failures)}); convert the checkpoint again on this "
+                "machine's versions, or choose another backend"
+            )
+        self.provenance["self_test"] = "passed"
+        return parity
+
+    def close(self) -> None:
+        """Free the engine."""
+        self.backend.close()
+
+    def __enter__(self) -> Scorer:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _scores_of(self, golden: Golden) -> Scores:
+        """What this backend says of the golden frames, through the very steps that score live frames."""
+        explanation, rule = self.manifest.explanation, self.manifest.decision
+        logits, maps = [], []
+        for index, picture in enumerate(golden.frames):
+            frame = Frame(picture, index=index, source="golden frame")
+            scores, activations = self.backend.infer(self._whole(frame))
+            logits.append(scores.copy())
+            heat = heat_map(activations, explanation.grid, self._whole.region_of(frame), self._direction)
+            maps.append(heat.values)
+        return self._judged(np.stack(logits), np.stack(maps), rule)
+
+    def _judged(
+        self, logits: npt.NDArray[np.float32], heat_maps: npt.NDArray[np.float32], rule: DecisionRule
+    ) -> Scores:
+        positive = probabilities(logits, rule.temperature)[:, self.manifest.positive_index]
+        return Scores(positive, tuple(judge(float(p), rule)[0] for p in positive), heat_maps, logits)
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    backend: str | None = None,
+    device: str = "CPU",
+    threads: int | None = None,
+    region: Region | None = None,
+    self_test: bool = True,
+) -> Scorer:
+    """Open a bundle: digests checked, backend opened, golden frames run again, so warm and proven.
+
+    ``backend`` defaults to the first that the bundle holds an artefact for. ``threads`` is the budget for
+    inference, by default all processors that this process may use. ``region`` overrides the frames' own.
+    ``self_test=False`` skips the golden frames, which every later result records in its provenance.
+
+    Raises `BundleError` (`IntegrityError`, `ManifestError`), `BackendError` (`BackendMissingError`),
+    `UsageError`, `KernelError`, or `ParityError` when the golden frames do not match.
+    """
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    name = _choose_backend(bundle, backend)
+    files = {file: bundle.read(file) for file in manifest.artefacts[name].files}
+    opened = open_backend(name, manifest, files, device=device, threads=threads)
+    del files
+    try:
+        scorer = Scorer(bundle, opened, region=region, direction=_direction(bundle))
+        if self_test:
+            scorer.self_test()
+        else:
+            scorer.provenance["self_test"] = "skipped by request"
+    except BaseException:
+        opened.close()
+        raise
+    return scorer
+
+
+def _choose_backend(bundle: Bundle, asked: str | None) -> str:
+    held = bundle.manifest.artefacts
+    if asked is not None:
+        backend_entry(asked)
+        if asked not in held:
+            raise UsageError(f"{bundle.path}: holds no artefact for {asked}; it holds: {', '.join(held)}")
+        return asked
+    for name in held:
+        if name in BACKENDS:
+            return name
+    raise BundleError(f"{bundle.path}: holds artefacts for {', '.join(held)} only; upgrade vmeg-edge")
+
+
+def _direction(bundle: Bundle) -> npt.NDArray[np.float32] | None:
+    """The model's own orientation of its leading singular vector, float32 ``[channels]``."""
+    if DIRECTION not in bundle.digests:
+        return None
+    try:
+        direction = np.load(io.BytesIO(bundle.read(DIRECTION)), allow_pickle=False)
+    except ValueError as error:
+        raise ManifestError(f"{bundle.path}: {DIRECTION} cannot be read ({error}); convert again") from None
+    if direction.shape != (bundle.manifest.explanation.channels,) or direction.dtype != np.float32:
+        raise ManifestError(f"{bundle.path}: {DIRECTION} does not fit the manifest; convert the checkpoint again")
+    return np.asarray(direction)

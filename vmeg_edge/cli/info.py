@@ -1,0 +1,112 @@
+"""``vmeg-edge info``: what this machine has, and what is missing with the command that adds it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from vmeg_edge.cli.console import open_console, table
+
+_PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "pydantic", "pydicom", "torch", "onnx")
+
+
+@click.command(name="info")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def command(as_json: bool) -> None:
+    """Show backends, kernels, CPU features, versions and the embedded bundle.
+
+    \b
+    Examples:
+      vmeg-edge info
+      vmeg-edge info --json
+    """
+    content = _collect()
+    if as_json:
+        click.echo(json.dumps(content, indent=2))
+        return
+    _show(content)
+
+
+def _show(content: dict[str, Any]) -> None:
+    console = open_console()
+    console.print(f"vmeg-edge {content['vmeg_edge']}, Python {content['python']}, {content['platform']}")
+    console.print(f"processors usable: {content['processors']}")
+    kernels = content["kernels"]
+    if "error" in kernels:
+        console.print(f"kernels: {kernels['error']}", style="red")
+    else:
+        console.print(f"kernels: {kernels['implementation']}, {kernels['isa'] or 'NumPy'} ({kernels['reason']})")
+        console.print(f"  instruction sets here: {', '.join(kernels['isa_available']) or 'none built'}")
+        console.print(f"  CPU features: {', '.join(kernels['cpu_features']) or 'unknown'}")
+    backends = [(b["name"], b["version"] or "-", ", ".join(b["devices"]), b["reason"]) for b in content["backends"]]
+    console.print(table("backends", ("name", "version", "devices", "state"), backends, text_columns=4))
+    inputs = [(source["formats"], source["reason"]) for source in content["sources"]]
+    console.print(table("inputs", ("formats", "state"), inputs, text_columns=2))
+    versions = ", ".join(f"{name} {value or 'absent'}" for name, value in content["packages"].items())
+    console.print(f"packages: {versions}")
+    demo = content["demo_bundle"]
+    console.print(f"embedded bundle: {demo.get('error') or demo['summary']}")
+
+
+def _collect() -> dict[str, Any]:
+    from vmeg_edge import kernels
+    from vmeg_edge._version import __version__
+    from vmeg_edge.backends import BACKENDS, availability, usable_processors
+    from vmeg_edge.bundle import open_bundle
+    from vmeg_edge.cli.options import DEMO_BUNDLE
+    from vmeg_edge.errors import VmegError
+    from vmeg_edge.sources.base import KINDS
+    from vmeg_edge.sources.opening import require
+
+    described: dict[str, Any]
+    try:
+        described = kernels.describe()
+    except VmegError as error:
+        described = {"error": str(error)}
+    backends = []
+    for name in BACKENDS:
+        found = availability(name)
+        backends.append({**asdict(found.entry), "version": found.version, "reason": found.reason})
+    sources = []
+    for kind in KINDS:
+        try:
+            require(kind, kind.kind)
+            reason = "usable"
+        except VmegError as error:
+            reason = str(error)
+        sources.append({"kind": kind.kind, "formats": kind.formats, "reason": reason})
+    demo: dict[str, Any]
+    try:
+        bundle = open_bundle(DEMO_BUNDLE)
+        manifest = bundle.manifest
+        demo = {
+            "digest": bundle.digest,
+            "summary": f"{manifest.name} ({bundle.digest[:12]}), {manifest.architecture.family} of "
+            f"{manifest.architecture.depth} blocks, {manifest.input.width}x{manifest.input.height}, "
+            f"for {', '.join(manifest.artefacts)}; {manifest.intended_use}",
+        }
+    except VmegError as error:
+        demo = {"error": str(error)}
+    return {
+        "vmeg_edge": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": usable_processors(),
+        "kernels": described,
+        "backends": backends,
+        "sources": sources,
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "demo_bundle": demo,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

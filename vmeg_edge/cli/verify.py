@@ -1,0 +1,100 @@
+"""``vmeg-edge verify``: digests, then golden frames."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vmeg_edge.cli.console import open_console, table
+
+
+@click.command(name="verify")
+@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.option("--backend", help="Backend to run on. [default: every usable one that the bundle has an artefact for]")
+@click.option("--device", default="CPU", show_default=True, help="Device of the backend.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads for inference. [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(bundle: Path | None, backend: str | None, device: str, threads: int | None, as_json: bool) -> None:
+    """Check the digests of BUNDLE, and that its golden frames still get their reference's answers here.
+
+    BUNDLE defaults to the embedded demo bundle. Exit code 1 when a golden frame fails.
+
+    \b
+    Examples:
+      vmeg-edge verify vit.vmeg
+      vmeg-edge verify vit.vmeg --backend onnxruntime --json
+      (cd vit.vmeg && sha256sum --check SHA256SUMS)
+    """
+    from vmeg_edge.backends import BACKENDS, availability
+    from vmeg_edge.bundle import open_bundle
+    from vmeg_edge.cli.options import DEMO_BUNDLE
+    from vmeg_edge.errors import BackendMissingError
+    from vmeg_edge.parity import gate
+    from vmeg_edge.scorer import load
+
+    path = bundle or DEMO_BUNDLE
+    opened = open_bundle(path)
+    names = [backend] if backend else [name for name in opened.manifest.artefacts if name in BACKENDS]
+    usable = [name for name in names if backend or availability(name).usable]
+    if not usable:
+        raise BackendMissingError(f"{path}: none of its backends ({', '.join(names)}) is usable; see `vmeg-edge info`")
+    rows = []
+    for name in usable:
+        with load(path, backend=name, device=device, threads=threads, self_test=False) as scorer:
+            parity = scorer.golden_parity()
+            failures = gate(parity, scorer.backend.report.precision)
+            rows.append(
+                {
+                    **asdict(scorer.backend.report),
+                    "golden": parity.to_json(),
+                    "failures": failures,
+                    "passed": not failures,
+                }
+            )
+    passed = all(row["passed"] for row in rows)
+    manifest = opened.manifest
+    if as_json:
+        content = {
+            "bundle": str(path),
+            "digest": opened.digest,
+            "files": dict(opened.digests),
+            "backends": rows,
+            "passed": passed,
+            "notices": list(manifest.notices),
+        }
+        click.echo(json.dumps(content, indent=2))
+    else:
+        console = open_console()
+        console.print(f"{path}: {len(opened.digests)} digests match")
+        columns = ("backend", "device", "precision", "gate", "frames", "max |dp|", "flips", "heat-map cosine")
+        title = f"golden frames of {manifest.name} ({opened.digest[:12]})"
+        console.print(table(title, columns, map(_cells, rows), text_columns=4))
+        for row in rows:
+            for failure in row["failures"]:
+                console.print(f"{row['backend']}: {failure}")
+        for notice in manifest.notices:
+            console.print(notice)
+    if not passed:
+        raise click.exceptions.Exit(1)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    golden = row["golden"]
+    return (
+        f"{row['backend']} {row['version']}",
+        row["device"],
+        row["precision"],
+        "passed" if row["passed"] else "FAILED",
+        str(golden["frames"]),
+        _figure(golden["max_abs_dp"], ".1e"),
+        str(golden["flips"]),
+        _figure(golden["heatmap_cosine_min"], ".6f"),
+    )
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "not finite" if value is None else format(value, form)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from vmeg_edge.parity import Parity, Scores, compare, gate
 
 from vmeg_edge._version import __version__
 from vmeg_edge.backends import open_backend
@@ -39,6 +38,7 @@ from vmeg_edge.manifest import (
     ResizeMethod,
 )
 from vmeg_edge.manifest import Checkpoint as CheckpointEntry
+from vmeg_edge.parity import Parity, Scores, compare, gate
 from vmeg_edge.phantom import phantom
 from vmeg_edge.preprocess import Preprocessor
 from vmeg_edge.sources import open_source

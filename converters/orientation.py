@@ -33,4 +33,4 @@ def fit_direction(activations: Sequence[Activations]) -> npt.NDArray[np.float32]
             moment += float(((projection / spread) ** 3).mean())
     if moment < 0:
         direction = -direction
-    return direction.astype(np.float32)
+    return np.asarray(direction, dtype=np.float32)

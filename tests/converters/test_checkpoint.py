@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import make_classifier_state_dict, make_linear_probe_head, make_mae_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 from vmeg_edge.converters.architectures.vit import ViT, ViTConfig
 from vmeg_edge.converters.checkpoint import Checkpoint, load
+
+from checkpoints import make_classifier_state_dict, make_linear_probe_head, make_mae_state_dict
 
 State = dict[str, Tensor]
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import make_classifier_state_dict, make_linear_probe_head, make_mae_state_dict
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 from torch import Tensor
 from vmeg_edge.converters.checkpoint import load
 
+from checkpoints import make_classifier_state_dict, make_linear_probe_head, make_mae_state_dict
 from vmeg_edge.errors import CheckpointError, UsageError
 
 State = dict[str, Tensor]

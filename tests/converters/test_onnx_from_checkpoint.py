@@ -16,12 +16,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from checkpoints import make_classifier_state_dict, make_mae_state_dict
 from onnx import TensorProto
 from vmeg_edge.converters.architectures.vit import ViT
 from vmeg_edge.converters.checkpoint import load
 from vmeg_edge.converters.onnx_from_checkpoint import OPSET, export, reference
 
+from checkpoints import make_classifier_state_dict, make_mae_state_dict
 from vmeg_edge.errors import FrameError, OutputError, UsageError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which MAE trains with

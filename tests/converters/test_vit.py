@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from checkpoints import make_classifier_state_dict
 from vmeg_edge.converters.architectures.vit import ViT, ViTConfig
 
+from checkpoints import make_classifier_state_dict
 from vmeg_edge.errors import UsageError
 
 Array = npt.NDArray[np.float64]

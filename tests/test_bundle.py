@@ -132,9 +132,7 @@ def test_a_manifest_that_is_no_object_is_refused(
         open_bundle(bundle_copy)
 
 
-def test_an_artefact_that_names_an_unlisted_file_is_refused(
-    bundle_copy: Path, reseal: Callable[[Path], None]
-) -> None:
+def test_an_artefact_that_names_an_unlisted_file_is_refused(bundle_copy: Path, reseal: Callable[[Path], None]) -> None:
     _edit_manifest(bundle_copy, lambda m: m["artefacts"]["onnxruntime"].update(files=["other.onnx"]))
     reseal(bundle_copy)
     with pytest.raises(IntegrityError, match=r"other\.onnx"):

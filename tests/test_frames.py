@@ -33,7 +33,9 @@ def test_grey_and_rgb_of_any_strides_are_taken() -> None:
     assert Frame(base[..., 0].T).height == 60
 
 
-@pytest.mark.parametrize("region", [Region(0, 0, 33, 32), Region(-1, 0, 8, 8), Region(0, 0, 0, 8), Region(30, 30, 3, 3)])
+@pytest.mark.parametrize(
+    "region", [Region(0, 0, 33, 32), Region(-1, 0, 8, 8), Region(0, 0, 0, 8), Region(30, 30, 3, 3)]
+)
 def test_a_region_outside_the_frame_is_refused(region: Region) -> None:
     with pytest.raises(FrameError, match="beyond the frame"):
         Frame(np.zeros((32, 32), np.uint8), region=region)

@@ -21,18 +21,22 @@ def test_a_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_an_error_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
+def test_aborting_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(ValueError, match="half"), PendingFile(target) as temporary:
-        temporary.write_text("new")
-        raise ValueError("half")
+    pending = PendingFile(target)
+    pending.temporary.write_text("new")
+    pending.abort()
+    pending.abort()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_system_error_names_the_file_and_the_mend(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"a\.txt: cannot be written \(No space left"), PendingFile(tmp_path / "a.txt"):
+    with (
+        pytest.raises(OutputError, match=r"a\.txt: cannot be written \(No space left"),
+        PendingFile(tmp_path / "a.txt"),
+    ):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 
@@ -55,9 +59,14 @@ def test_a_folder_is_replaced_only_when_its_successor_is_complete(tmp_path: Path
     target = tmp_path / "folder"
     with whole_folder(target) as folder:
         (folder / "one").write_text("1")
-    with pytest.raises(RuntimeError), whole_folder(target, replace=True) as folder:
-        (folder / "two").write_text("2")
-        raise RuntimeError
+
+    def break_off() -> None:
+        with whole_folder(target, replace=True) as folder:
+            (folder / "two").write_text("2")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
     assert [path.name for path in target.iterdir()] == ["one"]
     with whole_folder(target, replace=True) as folder:
         (folder / "three").write_text("3")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from vmeg_edge.parity import Parity, Scores, compare, gate
 
 from vmeg_edge.errors import ParityError, UsageError
+from vmeg_edge.parity import Parity, Scores, compare, gate
 
 MAP = np.array([[0.0, 0.2, 0.0], [0.0, 1.0, 0.1], [0.0, 0.0, 0.0]])
 

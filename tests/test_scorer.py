@@ -87,9 +87,7 @@ def test_golden_frames_agree_with_the_torch_reference(scorer: vmeg_edge.Scorer) 
     assert parity.heatmap_cosine_min > 0.9999
 
 
-def test_a_bundle_whose_golden_answers_differ_is_not_served(
-    bundle_copy: Path, reseal: Callable[[Path], None]
-) -> None:
+def test_a_bundle_whose_golden_answers_differ_is_not_served(bundle_copy: Path, reseal: Callable[[Path], None]) -> None:
     with np.load(bundle_copy / "golden.npz") as arrays:
         content = dict(arrays)
     content["logits"] = content["logits"] + np.array([0.01, 0], dtype=np.float32)
@@ -111,9 +109,7 @@ def test_golden_frames_that_cannot_be_read_are_an_error_of_the_manifest(
         vmeg_edge.load(bundle_copy)
 
 
-def test_a_model_that_is_none_is_a_backend_error_in_one_line(
-    bundle_copy: Path, reseal: Callable[[Path], None]
-) -> None:
+def test_a_model_that_is_none_is_a_backend_error_in_one_line(bundle_copy: Path, reseal: Callable[[Path], None]) -> None:
     (bundle_copy / "model.onnx").write_bytes(b"not a model")
     reseal(bundle_copy)
     with pytest.raises(BackendError, match="cannot open the model") as caught:

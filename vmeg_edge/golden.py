@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ class Golden:
     def to_bytes(self) -> bytes:
         """The ``.npz`` file's bytes; the same content, the same bytes."""
         buffer = io.BytesIO()
-        pictures = {f"frame_{i:03d}": picture for i, picture in enumerate(self.frames)}
+        pictures: dict[str, Any] = {f"frame_{i:03d}": picture for i, picture in enumerate(self.frames)}
         np.savez_compressed(buffer, logits=self.logits, heat_maps=self.heat_maps, **pictures)
         return buffer.getvalue()
 

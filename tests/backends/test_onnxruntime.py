@@ -13,7 +13,7 @@ from vmeg_edge.bundle import open_bundle
 from vmeg_edge.errors import BackendMissingError
 
 
-def test_every_row_of_the_table_can_be_asked_for(demo_bundle: Path) -> None:
+def test_every_row_of_the_table_can_be_asked_for() -> None:
     for name in BACKENDS:
         found = availability(name)
         assert found.usable == (found.version is not None)

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from shared_data import shared_data
 
+from shared_data import shared_data
 from vmeg_edge.cli import _COMMANDS
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -78,9 +79,7 @@ def test_a_cine_moves_a_little_from_frame_to_frame_and_changes_its_head() -> Non
     made = list(PhantomCine((6.0, 13.0), frames=12).phantoms())
     assert [p.dilated for p in made] == [False] * 6 + [True] * 6
     assert [p.frame.captured_s for p in made] == pytest.approx([i / 20 for i in range(12)])
-    steps = [
-        np.abs(a.frame.pixels.astype(int) - b.frame.pixels).mean() for a, b in zip(made, made[1:], strict=False)
-    ]
+    steps = [np.abs(a.frame.pixels.astype(int) - b.frame.pixels).mean() for a, b in pairwise(made)]
     within = steps[:5] + steps[6:]
     assert min(within) > 0.5
     assert steps[5] > 1.5 * max(within)

@@ -12,7 +12,7 @@ import pytest
 from vmeg_edge.errors import OutputError, UsageError
 from vmeg_edge.frames import Frame, Region
 from vmeg_edge.manifest import RANDOM_HEAD, DecisionRule
-from vmeg_edge.results import FrameResult, HeatMap, Prediction
+from vmeg_edge.results import HeatMap, Prediction
 from vmeg_edge.sinks import OverlaySheet, OverlayVideo, open_overlay
 from vmeg_edge.sinks.drawing import Layout, draw
 

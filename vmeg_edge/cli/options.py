@@ -15,22 +15,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEMO_BUNDLE = Path(__file__).parents[1] / "demo.vmeg"
 
 
-class RegionType(click.ParamType):
-    """``x,y,width,height`` in pixels of the frame."""
-
-    name = "X,Y,WIDTH,HEIGHT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Region:
-        """Four whole numbers, the last two above zero."""
-        if isinstance(value, Region):
-            return value
-        try:
-            x, y, width, height = (int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not four whole numbers such as 80,0,640,600", param, ctx)
-        if min(x, y) < 0 or min(width, height) < 1:
-            self.fail(f"{value!r} is not a rectangle inside a frame", param, ctx)
-        return Region(x, y, width, height)
+def read_region(_: click.Context, param: click.Parameter, value: str | None) -> Region | None:
+    """The option value ``x,y,width,height``, in pixels of the frame, as a `Region`."""
+    if value is None:
+        return None
+    try:
+        x, y, width, height = (int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not four whole numbers such as 80,0,640,600", param=param) from None
+    if min(x, y) < 0 or min(width, height) < 1:
+        raise click.BadParameter(f"{value!r} is not a rectangle inside a frame", param=param)
+    return Region(x, y, width, height)
 
 
 def runtime_options(command: F) -> F:

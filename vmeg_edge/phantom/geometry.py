@@ -65,7 +65,7 @@ def _medial_wall(anatomy: Anatomy, s: Field, half_width: np.float32) -> Field:
     t = np.clip((s + 0.15) / 0.55, 0, 1)
     rest = half_width * (0.12 + 0.22 * (t * t * (3 - 2 * t)))
     push = 0.5 * max(0.0, anatomy.atrial_width_mm - 7.0) * t
-    return np.maximum(rest - push, 1.6).astype(np.float32)
+    return np.asarray(np.maximum(rest - push, 1.6), dtype=np.float32)
 
 
 def _ventricle_profile(anatomy: Anatomy, s: Field, half_width: np.float32) -> tuple[Field, Field]:
@@ -90,4 +90,4 @@ def _choroid(anatomy: Anatomy, s: Field, side: Field, half_width: np.float32) ->
     lean = slack if width > 9.0 else 0.3 * slack
     centre_y = float(medial) + float(local_width) / 2 + lean * 0.8
     ellipse = ((s - centre_s) / 0.22) ** 2 + ((side - centre_y) / (thickness / 2)) ** 2
-    return (1 - np.sqrt(ellipse)).astype(np.float32)
+    return np.asarray(1 - np.sqrt(ellipse), dtype=np.float32)

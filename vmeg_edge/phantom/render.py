@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmeg_edge.frames import Frame, Pixels, Region
-from vmeg_edge.phantom.anatomy import Anatomy, Pose, Scanner
+from vmeg_edge.phantom.anatomy import VENTRICULOMEGALY_MM, Anatomy, Pose, Scanner
 from vmeg_edge.phantom.geometry import Field, HeadFields, head_fields
 
 SAMPLES = 448
@@ -30,7 +30,7 @@ class Phantom:
     @property
     def dilated(self) -> bool:
         """The label: atrial width of 10 mm or more."""
-        return self.atrial_width_mm >= 10.0
+        return self.atrial_width_mm >= VENTRICULOMEGALY_MM
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +105,12 @@ def _beams(depth_mm: float, radius_mm: float, half_sector: float, width: int, he
 
 def _soft(distance: Field, softness_mm: float) -> Field:
     """A step at zero with a soft edge, 0 outside to 1 inside."""
-    return np.clip(distance / np.float32(softness_mm) * np.float32(0.5) + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(distance / np.float32(softness_mm) * np.float32(0.5) + np.float32(0.5), 0, 1))
 
 
 def _line(distance: Field, half_mm: float) -> Field:
     """A ridge of height 1 where the distance is zero."""
-    return np.exp(-((distance / np.float32(half_mm)) ** 2))
+    return np.asarray(np.exp(-((distance / np.float32(half_mm)) ** 2)))
 
 
 @lru_cache(maxsize=1)
@@ -186,7 +186,7 @@ def _facing(head: HeadFields, beams: _Beams) -> Field:
     step_down = np.float32(beams.depth[-1, BEAMS // 2] / (SAMPLES - 1))
     arc = np.hypot(np.gradient(beams.lateral, axis=1), np.gradient(beams.depth, axis=1))
     axial, lateral = down / step_down, sideways / arc
-    return np.abs(axial) / np.maximum(np.hypot(axial, lateral), np.float32(1e-3))
+    return np.asarray(np.abs(axial) / np.maximum(np.hypot(axial, lateral), np.float32(1e-3)))
 
 
 def _speckle(tissue: tuple[Field, Field], level_db: Field, specular: Field) -> Field:
@@ -198,7 +198,7 @@ def _speckle(tissue: tuple[Field, Field], level_db: Field, specular: Field) -> F
         scatter = amplitude * _sample(noise, tissue, cv2.INTER_NEAREST)
         parts.append(cv2.GaussianBlur(scatter, (0, 0), sigmaX=1.25, sigmaY=1.1) * np.float32(3.6))
     parts[0] = parts[0] + cv2.GaussianBlur(specular, (0, 0), sigmaX=1.25, sigmaY=0.9)
-    return np.hypot(parts[0], parts[1])
+    return np.asarray(np.hypot(parts[0], parts[1]))
 
 
 def _attenuation(scanner: Scanner, head: HeadFields, anatomy: Anatomy) -> Field:
@@ -211,7 +211,7 @@ def _attenuation(scanner: Scanner, head: HeadFields, anatomy: Anatomy) -> Field:
     for centre, half_width, depth_db in scanner.shadows:
         loss = loss + np.float32(depth_db) * np.exp(-(((beam - np.float32(centre)) / np.float32(half_width)) ** 2))
     ramp = np.linspace(0, 1, SAMPLES, dtype=np.float32)[:, None]
-    return (loss - np.float32(scanner.tgc_slope_db) * ramp).astype(np.float32)
+    return np.asarray(loss - np.float32(scanner.tgc_slope_db) * ramp, dtype=np.float32)
 
 
 def _haze(scanner: Scanner, head: HeadFields, anatomy: Anatomy, facing: Field) -> Field:
@@ -220,14 +220,14 @@ def _haze(scanner: Scanner, head: HeadFields, anatomy: Anatomy, facing: Field) -
     length = 2 * (SAMPLES // 14) + 1
     trail = cv2.blur(bone, (5, length), anchor=(2, length - 1), borderType=cv2.BORDER_CONSTANT)
     trail = cv2.blur(trail, (9, length), anchor=(4, length - 1), borderType=cv2.BORDER_CONSTANT)
-    return trail * np.float32(8 * 10 ** (scanner.haze_db / 20))
+    return np.asarray(trail * np.float32(8 * 10 ** (scanner.haze_db / 20)))
 
 
 def _log_compress(scanner: Scanner, envelope: Field, loss_db: Field, haze: Field) -> Field:
     signal = envelope * np.exp(-loss_db * np.float32(np.log(10) / 20)) + haze
     decibels = 20 * np.log10(signal + np.float32(1e-5)) + np.float32(scanner.gain_db)
     grey = (decibels + np.float32(scanner.dynamic_range_db)) / np.float32(scanner.dynamic_range_db + 4)
-    return np.clip(grey, 0, 1) ** np.float32(1.25) * 255
+    return np.asarray(np.clip(grey, 0, 1) ** np.float32(1.25) * 255)
 
 
 def _furniture(pixels: Pixels, scanner: Scanner) -> None:

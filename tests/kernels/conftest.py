@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# The SVDs here are small: more threads than cores would spend their time waiting for one another.
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-
 import pytest
 
 from vmeg_edge.kernels import Implementation, choice, choose

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -19,23 +21,37 @@ def activations(
     positions: int, channels: int, sigma: npt.ArrayLike, seed: int = 0, mean: float = 0.0, scale: float = 1.0
 ) -> Floats:
     """Activations whose centred columns have these singular values, between random vectors."""
-    rng = np.random.default_rng(seed)
     values = np.asarray(sigma, np.float64)[: min(positions - 1, channels)]
-    left = rng.standard_normal((positions, len(values)))
+    a: Floats = _activations(positions, channels, tuple(values), seed, mean, scale).copy()
+    return a
+
+
+@lru_cache(maxsize=64)  # implementations take turns at the same input, and a busy machine is slow at BLAS
+def _activations(
+    positions: int, channels: int, sigma: tuple[float, ...], seed: int, mean: float, scale: float
+) -> Floats:
+    rng = np.random.default_rng(seed)
+    left = rng.standard_normal((positions, len(sigma)))
     left, _ = np.linalg.qr(left - left.mean(axis=0))
-    right, _ = np.linalg.qr(rng.standard_normal((channels, len(values))))
-    a: Floats = ((left * values) @ right.T * scale + mean * rng.standard_normal(channels)).astype(np.float32)
+    right, _ = np.linalg.qr(rng.standard_normal((channels, len(sigma))))
+    a: Floats = ((left * sigma) @ right.T * scale + mean * rng.standard_normal(channels)).astype(np.float32)
     return a
 
 
 def svd_map(a: Floats, direction: Floats | None = None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The definition: centred in float64, first right singular vector, oriented, cut at zero, stretched to 0..1."""
-    centred = a.astype(np.float64) - a.astype(np.float64).mean(axis=0)
-    v = np.linalg.svd(centred, full_matrices=False)[2][0]
+    centred, v = _first_right_vector(a.tobytes(), a.shape)
     scores = centred @ v
     sign = np.sign((scores**3).sum() if direction is None else v @ direction.astype(np.float64))
     hot = np.maximum(sign * scores, 0.0)
     return (hot - hot.min()) / (hot.max() - hot.min()), sign * v
+
+
+@lru_cache(maxsize=64)
+def _first_right_vector(data: bytes, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    a = np.frombuffer(data, np.float32).reshape(shape).astype(np.float64)
+    centred = a - a.mean(axis=0)
+    return centred, np.linalg.svd(centred, full_matrices=False)[2][0]
 
 
 def check(implementation: Implementation, a: Floats, tolerance: float = 1e-5) -> None:
@@ -53,7 +69,7 @@ def check(implementation: Implementation, a: Floats, tolerance: float = 1e-5) ->
 DECAY = 1.0 / np.arange(1, 200)
 
 
-@pytest.mark.parametrize(("positions", "channels"), [(196, 768), (49, 2048), (196, 512), (784, 64), (5, 7), (9, 2)])
+@pytest.mark.parametrize(("positions", "channels"), [(196, 768), (49, 512), (400, 64), (5, 7), (9, 2)])
 def test_equals_the_svd(implementation: Implementation, positions: int, channels: int) -> None:
     check(implementation, activations(positions, channels, DECAY, seed=1))
     check(implementation, activations(positions, channels, DECAY, seed=2, mean=50.0, scale=10.0))
@@ -65,8 +81,22 @@ def test_equals_the_svd(implementation: Implementation, positions: int, channels
 @pytest.mark.parametrize("ratio", [0.5, 0.9, 0.99, 0.999])
 def test_equals_the_svd_where_the_gap_is_small(implementation: Implementation, ratio: float) -> None:
     rest = np.linspace(0.5, 0.01, 100)
-    check(implementation, activations(196, 768, [1.0, ratio, *rest], seed=4))
-    check(implementation, activations(196, 300, ratio ** np.arange(195), seed=5))
+    check(implementation, activations(120, 150, [1.0, ratio, *rest], seed=4))
+    check(implementation, activations(100, 120, ratio ** np.arange(99), seed=5))
+
+
+@pytest.mark.parametrize("ratio", [0.9, 0.99, 0.999])
+@pytest.mark.parametrize("size", [4, 6, 12])
+def test_equals_the_twin_where_all_singular_values_are_close(
+    implementation: Implementation, size: int, ratio: float
+) -> None:
+    for seed in range(25):
+        a = activations(size, size, ratio ** np.arange(size), seed=seed)
+        expected = reference.eigencam(a, None)
+        found = implementation.eigencam(a, None)
+        assert expected is not None
+        assert found is not None
+        assert np.abs(found[0] - expected[0]).max() <= 1e-5
 
 
 @pytest.mark.parametrize("scale", [1e-37, 1e-30, 1e-10, 1e10, 1e20, 1e38])
@@ -205,7 +235,7 @@ def test_any_strides_give_the_same_map(implementation: Implementation, name: str
 
 
 def test_equal_input_gives_equal_bits(implementation: Implementation) -> None:
-    a = activations(196, 768, DECAY, seed=10)
+    a = activations(196, 768, DECAY, seed=1)
     first = implementation.eigencam(a, None)
     assert first is not None
     implementation.eigencam(activations(30, 900, DECAY, seed=11), None)  # other shapes leave no trace

@@ -100,7 +100,7 @@ def strided(name: str, grey: bool) -> Pixels:
     if name == "every third column":
         return pixels(9, 61, 141, grey)[:, ::3]
     if name == "transposed":
-        return pixels(10, 47, 61, grey).swapaxes(0, 1)
+        return np.swapaxes(pixels(10, 47, 61, grey), 0, 1)
     if name == "inside a larger one":
         return pixels(11, 90, 80, grey)[5:66, 9:56]
     if name == "bgr":

@@ -1,0 +1,115 @@
+// Reads cpuid and the extended control register (Intel SDM volume 1, 14.3 and 15.2); Arm64 always has NEON.
+#include "cpu.hpp"
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define VMEG_X86_64 1
+#if defined(_MSC_VER)
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+#endif
+
+namespace vmeg {
+namespace {
+
+#if defined(VMEG_X86_64)
+
+struct Registers {
+    std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+Registers cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
+    Registers found;
+#if defined(_MSC_VER)
+    int values[4] = {};
+    __cpuid(values, 0);
+    if (static_cast<std::uint32_t>(values[0]) < leaf) return found;
+    __cpuidex(values, static_cast<int>(leaf), static_cast<int>(subleaf));
+    found.eax = static_cast<std::uint32_t>(values[0]);
+    found.ebx = static_cast<std::uint32_t>(values[1]);
+    found.ecx = static_cast<std::uint32_t>(values[2]);
+    found.edx = static_cast<std::uint32_t>(values[3]);
+#else
+    __get_cpuid_count(leaf, subleaf, &found.eax, &found.ebx, &found.ecx, &found.edx);
+#endif
+    return found;
+}
+
+// Which register files the operating system saves; zero where it saves none through xsave.
+std::uint64_t saved_state(const Registers& leaf1) {
+    const bool os_uses_xsave = ((leaf1.ecx >> 27) & 1U) != 0;
+    if (!os_uses_xsave) return 0;
+#if defined(_MSC_VER)
+    return _xgetbv(0);
+#else
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (static_cast<std::uint64_t>(high) << 32) | low;
+#endif
+}
+
+CpuFeatures detect() {
+    const Registers leaf1 = cpuid(1, 0);
+    const Registers leaf7 = cpuid(7, 0);
+    const std::uint64_t saved = saved_state(leaf1);
+    constexpr std::uint64_t kYmm = 0x06;  // xmm and the upper halves of ymm
+    constexpr std::uint64_t kZmm = 0xE6;  // those, the mask registers and both parts of zmm
+    const bool ymm = (saved & kYmm) == kYmm;
+    const bool zmm = (saved & kZmm) == kZmm;
+    const auto bit = [](std::uint32_t word, int at) { return ((word >> at) & 1U) != 0; };
+    return {{
+        {"avx", ymm && bit(leaf1.ecx, 28)},
+        {"avx2", ymm && bit(leaf7.ebx, 5)},
+        {"fma", ymm && bit(leaf1.ecx, 12)},
+        {"avx512f", zmm && bit(leaf7.ebx, 16)},
+        {"avx512dq", zmm && bit(leaf7.ebx, 17)},
+        {"avx512bw", zmm && bit(leaf7.ebx, 30)},
+        {"avx512vl", zmm && bit(leaf7.ebx, 31)},
+        {"avx512vnni", zmm && bit(leaf7.ecx, 11)},
+        {"neon", false},
+    }};
+}
+
+#else
+
+CpuFeatures detect() {
+#if defined(__aarch64__) || defined(_M_ARM64)
+    constexpr bool kNeon = true;
+#else
+    constexpr bool kNeon = false;
+#endif
+    return {{
+        {"avx", false},
+        {"avx2", false},
+        {"fma", false},
+        {"avx512f", false},
+        {"avx512dq", false},
+        {"avx512bw", false},
+        {"avx512vl", false},
+        {"avx512vnni", false},
+        {"neon", kNeon},
+    }};
+}
+
+#endif
+
+}  // namespace
+
+bool CpuFeatures::has(const char* name) const {
+    for (const CpuFeature& feature : items) {
+        if (std::strcmp(feature.name, name) == 0) return feature.present;
+    }
+    return false;
+}
+
+const CpuFeatures& cpu_features() {
+    static const CpuFeatures found = detect();
+    return found;
+}
+
+}  // namespace vmeg

@@ -7,12 +7,12 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,9 @@ from vmeg_edge.backends import open_backend
 from vmeg_edge.bench.statistics import percentile
 from vmeg_edge.bundle import DIRECTION, GOLDEN, PARITY, sha256_of, write_bundle
 from vmeg_edge.decide import judge, probabilities
-from vmeg_edge.errors import ParityError, SourceError, UsageError
+from vmeg_edge.errors import ParityError, UsageError
 from vmeg_edge.explain import heat_map
-from vmeg_edge.frames import Frame, Pixels, Region
+from vmeg_edge.frames import Region
 from vmeg_edge.golden import Golden
 from vmeg_edge.manifest import (
     Architecture,
@@ -39,12 +39,10 @@ from vmeg_edge.manifest import (
 )
 from vmeg_edge.manifest import Checkpoint as CheckpointEntry
 from vmeg_edge.parity import Parity, Scores, compare, gate
-from vmeg_edge.phantom import phantom
-from vmeg_edge.preprocess import Preprocessor
-from vmeg_edge.sources import open_source
 
 from . import checkpoint as checkpoints
 from .architectures.vit import Pool
+from .frames import cropped, golden_frames, parity_frames, tensors_of
 from .onnx_from_checkpoint import export, reference
 from .orientation import fit_direction
 
@@ -53,11 +51,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 DEFAULT_LABELS = ("normal", "ventriculomegaly")
 DEFAULT_RULE = DecisionRule(temperature=1.0, threshold=0.5)
 
-GOLDEN_FRAMES = 4
-PHANTOM_FRAMES = 16
-GIVEN_FRAMES = 64
-_PHANTOM_SEED = 2011
-_PHANTOM_WIDTHS_MM = (6.5, 13.0, 8.0, 11.5)
 
 Report = Callable[[str], None]
 
@@ -75,6 +68,7 @@ class Training:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     decision: DecisionRule = DEFAULT_RULE
+    trained_on: Literal["phantoms"] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -163,12 +157,10 @@ def convert(
         export(model, onnx_path, mean=training.mean, std=training.std)
         files = {"model.onnx": onnx_path.read_bytes()}
 
-    pictures = _golden_frames(golden)
-    others = [] if golden is not None else _phantoms(GOLDEN_FRAMES, PHANTOM_FRAMES)
-    given = [] if frames is None else _spread(frames, GIVEN_FRAMES)
-    everything = [*pictures, *others, *given]
+    pictures = golden_frames(golden)
+    everything = [*pictures, *parity_frames(frames, phantoms=golden is None)]
     report(f"scoring {len(everything)} frames with the torch reference")
-    tensors = _tensors(everything, manifest.input)
+    tensors = tensors_of(everything, manifest.input)
     logits, activations = reference(model, mean=training.mean, std=training.std)(tensors)
     direction = fit_direction(list(activations))
     truth = _scores(logits, activations, manifest, direction)
@@ -182,12 +174,13 @@ def convert(
         )
 
     keep = Golden(
-        tuple(_cropped(frame) for frame in pictures),
+        tuple(cropped(frame) for frame in pictures),
         np.asarray(logits[: len(pictures)], dtype=np.float32),
         np.asarray(truth.heat_maps[: len(pictures)], dtype=np.float32),
     )
     files[GOLDEN] = keep.to_bytes()
-    files[DIRECTION] = _npy(direction)
+    if direction is not None:
+        files[DIRECTION] = _npy(direction)
     files[PARITY] = _parity_file(manifest, (row,), len(everything), frames is not None)
     digest = write_bundle(out, manifest, files, replace=replace)
     return Conversion(Path(out), digest, manifest, (row,))
@@ -230,6 +223,7 @@ def _manifest(
         explanation=Explanation(layer=cam_layer, grid=(config.grid, config.grid), channels=config.dim),
         artefacts={"onnxruntime": Artefact(files=("model.onnx",), precision="float32")},
         checkpoint=CheckpointEntry(file=source.name, sha256=sha256_of(source)),
+        trained_on=training.trained_on,
         tools=_tools(),
         golden_origin="phantoms" if golden is None else "frames given by the user",
         notes=training.notes,
@@ -242,7 +236,7 @@ def _measure(
     files: dict[str, bytes],
     tensors: npt.NDArray[np.uint8],
     truth: Scores,
-    direction: npt.NDArray[np.float32],
+    direction: npt.NDArray[np.float32] | None,
 ) -> Row:
     """Run every tensor through the backend that will serve it, with the runtime's own explanation and decision."""
     backend = open_backend(target, manifest, files)
@@ -266,54 +260,13 @@ def _scores(
     logits: npt.NDArray[np.float32],
     activations: npt.NDArray[np.float32],
     manifest: Manifest,
-    direction: npt.NDArray[np.float32],
+    direction: npt.NDArray[np.float32] | None,
 ) -> Scores:
     rule, explanation = manifest.decision, manifest.explanation
     positive = probabilities(logits, rule.temperature)[:, manifest.positive_index]
     region = Region(0, 0, manifest.input.width, manifest.input.height)
     maps = [heat_map(frame, explanation.grid, region, direction).values for frame in activations]
     return Scores(positive, tuple(judge(float(p), rule)[0] for p in positive), np.stack(maps), logits)
-
-
-def _tensors(frames: Sequence[Frame], spec: Input) -> npt.NDArray[np.uint8]:
-    """uint8 ``[n, H, W, 3]``, made by the code that makes them at run time."""
-    preprocess = Preprocessor(spec)
-    return np.concatenate([preprocess(frame).copy() for frame in frames])
-
-
-def _golden_frames(source: str | PathLike[str] | None) -> list[Frame]:
-    return _phantoms(0, GOLDEN_FRAMES) if source is None else _spread(source, GOLDEN_FRAMES)
-
-
-def _phantoms(first: int, last: int) -> list[Frame]:
-    widths = _PHANTOM_WIDTHS_MM
-    return [
-        phantom(_PHANTOM_SEED, index, atrial_width_mm=widths[index % len(widths)]).frame for index in range(first, last)
-    ]
-
-
-def _spread(path: str | PathLike[str], count: int) -> list[Frame]:
-    """At most ``count`` frames of a source, evenly spread: every k-th is held, and k doubles when too many are."""
-    kept: list[Frame] = []
-    stride = 1
-    seen = 0
-    with open_source(path) as source:
-        for item in source:
-            if isinstance(item, Frame):
-                if seen % stride == 0:
-                    kept.append(item)
-                    if len(kept) == 2 * count:
-                        kept, stride = kept[::2], stride * 2
-                seen += 1
-    if not kept:
-        raise SourceError(f"{path}: holds no frame that can be used; give another source")
-    places = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
-    return [kept[place] for place in places]
-
-
-def _cropped(frame: Frame) -> Pixels:
-    region = frame.region or Region(0, 0, frame.width, frame.height)
-    return np.ascontiguousarray(frame.pixels[region.y : region.y + region.height, region.x : region.x + region.width])
 
 
 def _parity_file(manifest: Manifest, rows: tuple[Row, ...], frames: int, given: bool) -> bytes:

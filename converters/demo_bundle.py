@@ -30,10 +30,7 @@ from .bundle_from_checkpoint import Training, convert
 RULE = DecisionRule(
     temperature=1.0, threshold=0.5, abstain=(0.35, 0.65), origin="chosen by hand for the demo, not fitted"
 )
-NOTES = (
-    "Trained on the project's own phantoms alone; on pictures of patients its scores mean nothing.",
-    f"Recipe: python -m vmeg_edge.converters.demo_bundle; training seed {demo_model.TRAINING_SEED}.",
-)
+NOTES = (f"Recipe: python -m vmeg_edge.converters.demo_bundle; training seed {demo_model.TRAINING_SEED}.",)
 BANDS_MM = ((4.0, 7.0), (7.0, 9.0), (9.0, 9.5), (9.5, 10.0), (10.0, 10.5), (10.5, 11.0), (11.0, 13.0), (13.0, 16.0))
 
 
@@ -159,6 +156,7 @@ def main(
             mean=demo_model.MEAN,
             std=demo_model.STD,
             decision=RULE,
+            trained_on="phantoms",
             notes=NOTES,
         )
         convert(source, out, training=training, replace=force, report=lambda line: click.echo(line, err=True))

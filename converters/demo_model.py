@@ -3,7 +3,8 @@
 A ViT of width 192 with 4 blocks learns at 112 pixels first and at 224 after that (progressive resizing, so that
 most images are cheap). Three further losses shape its features: the patch tokens predict how much of each patch is
 ventricle; the direction in which the ventricles stand out is made to lead their variance, so that Eigen-CAM, which
-shows the leading direction, shows ventricles; and a third output of the head, cut off afterwards, predicts the atrial width.
+shows the leading direction, shows ventricles; and a third output of the head, cut off afterwards, predicts the
+atrial width.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from vmeg_edge import kernels
 Activations = npt.NDArray[np.float32]
 
 
-def fit_direction(activations: Sequence[Activations]) -> npt.NDArray[np.float32]:
-    """Unit direction, float32 ``[C]``, from activations ``[h*w, C]`` of several frames; zeros if all are flat."""
+def fit_direction(activations: Sequence[Activations]) -> npt.NDArray[np.float32] | None:
+    """Unit direction, float32 ``[C]``, from activations ``[h*w, C]`` of several frames; ``None`` if all are flat."""
     vectors = np.stack([kernels.principal_direction(frame) for frame in activations]).astype(np.float64)
     _, values, rows = np.linalg.svd(vectors, full_matrices=False)
     if values[0] == 0:
-        return np.zeros(vectors.shape[1], dtype=np.float32)
+        return None
     direction = rows[0]
     moment = 0.0
     for frame in activations:

@@ -148,3 +148,7 @@ def test_a_random_head_is_said_with_every_result(bundle_copy: Path, reseal: Call
     reseal(bundle_copy)
     with vmeg_edge.load(bundle_copy) as scorer:
         assert scorer.score(phantom(1, 0).frame).notices[0].startswith("RANDOM HEAD")
+
+
+def test_the_demo_model_says_that_it_knows_phantoms_only(scorer: vmeg_edge.Scorer) -> None:
+    assert scorer.score(phantom(1, 0).frame).notices[0].startswith("DEMO MODEL: trained on simulated heads alone")

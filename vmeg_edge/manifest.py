@@ -13,6 +13,7 @@ from vmeg_edge.errors import ManifestError
 SCHEMA_VERSION = 1
 
 RESEARCH_USE_ONLY = "Research use only; not for diagnosis. The integrator owns clinical validation."
+PHANTOMS_ONLY = "DEMO MODEL: trained on simulated heads alone; on any other picture its scores mean nothing."
 RANDOM_HEAD = "RANDOM HEAD: the classifier was never trained, so its scores mean nothing."
 
 ResizeMethod = Literal["nearest", "bilinear", "bicubic"]
@@ -113,6 +114,7 @@ class Manifest(_Strict):
     artefacts: Annotated[dict[str, Artefact], Field(min_length=1)]
     calibration: CalibrationSet | None = None
     checkpoint: Checkpoint
+    trained_on: Literal["phantoms"] | None = None
     tools: dict[str, str]
     golden_origin: str
     intended_use: str = RESEARCH_USE_ONLY
@@ -140,7 +142,8 @@ class Manifest(_Strict):
     def notices(self) -> tuple[str, ...]:
         """What must be said wherever a score of this bundle is shown."""
         random = (RANDOM_HEAD,) if self.architecture.head == "random" else ()
-        return (*random, RESEARCH_USE_ONLY)
+        phantoms = (PHANTOMS_ONLY,) if self.trained_on == "phantoms" else ()
+        return (*random, *phantoms, RESEARCH_USE_ONLY)
 
     def to_json(self) -> str:
         """The file's text: indented, keys in the order of the schema, a newline at the end."""

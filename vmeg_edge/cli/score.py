@@ -75,10 +75,7 @@ def command(
         load(bundle, backend=backend, device=device, threads=threads, region=region) as scorer,
     ):
         if bundle == DEMO_BUNDLE:
-            console.print(
-                "no --bundle given: the embedded demo model scores, which knows phantoms only",
-                style="yellow",
-            )
+            console.print("no --bundle given: the embedded demo model scores", style="yellow")
         sinks: list[Sink] = []
         try:
             sinks.append(JsonLines(sys.stdout if out == "-" else out))

@@ -50,7 +50,8 @@ def test_the_demo_writes_its_files_and_its_summary(vmeg_edge: Callable, tmp_path
 def test_the_demo_tells_the_two_heads_apart(vmeg_edge: Callable, tmp_path: Path) -> None:
     vmeg_edge("demo", "--out", tmp_path, "--frames", 16)
     decisions = [line["decision"] for line in _lines(tmp_path / "results.jsonl")]
-    assert decisions == ["normal"] * 8 + ["suspected"] * 8
+    assert set(decisions[:8]) == {"normal"}
+    assert set(decisions[8:]) == {"suspected"}
 
 
 def test_the_demo_speaks_to_people_too(vmeg_edge: Callable, tmp_path: Path) -> None:

@@ -74,17 +74,22 @@ def command(out: Path, frames: int, seed: int, threads: int | None, as_json: boo
             sinks=sinks,
             on_frame=lambda s: progress.update("scoring", s.frames, frames),
         )
-        right = 0
+        right = decided = 0
         for result in run:
             report.add(result)
-            right += (result.prediction.decision == "suspected") == truth[result.frame]
+            decision = result.prediction.decision
+            decided += decision != "no-decision"
+            right += decision == ("suspected" if truth[result.frame] else "normal")
     files = {name: str(path) for name, path in names.items()}
     if as_json:
         summary = report.to_json(run.summary)
-        click.echo(json.dumps({**summary, "frames_right": right, "files": files}, indent=2))
+        click.echo(json.dumps({**summary, "decided": decided, "right": right, "files": files}, indent=2))
         return
     console = open_console()
     report.show(run.summary, console, title=f"{frames} frames of two simulated heads, from memory")
-    console.print(f"{right} of {frames} decisions agree with the phantom's atrial width (10 mm or more: suspected)")
+    console.print(
+        f"{right} of {decided} decisions agree with the phantom's atrial width (10 mm or more: suspected); "
+        f"{frames - decided} frames without a decision"
+    )
     for path in names.values():
         console.print(f"wrote {path}")

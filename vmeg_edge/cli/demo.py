@@ -20,7 +20,7 @@ from vmeg_edge.cli.options import DEMO_BUNDLE
     help="Folder for the files.",
 )
 @click.option("--frames", type=click.IntRange(2, 10_000), default=120, show_default=True, help="Length of the cine.")
-@click.option("--seed", type=click.IntRange(0), default=5, show_default=True, help="Which heads are drawn.")
+@click.option("--seed", type=click.IntRange(0), default=2, show_default=True, help="Which heads are drawn.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads for inference. [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(out: Path, frames: int, seed: int, threads: int | None, as_json: bool) -> None:

@@ -29,7 +29,7 @@ class PhantomCine:
         *,
         frames: int = 120,
         fps: float = 20.0,
-        seed: int = 5,
+        seed: int = 2,
         width: int = 800,
         height: int = 600,
     ) -> None:

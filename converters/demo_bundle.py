@@ -127,6 +127,7 @@ def _share(part: int, whole: int) -> float | None:
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
 @click.option("--test-phantoms", default=1000, show_default=True, help="Unseen phantoms to score.")
 @click.option("--train-phantoms", type=int, help="Train on fewer phantoms, for a quick try.")
+@click.option("--saliency-weight", type=float, help="Weight of the loss that shapes the heat map. [default: 1]")
 @click.option("--force", is_flag=True, help="Replace the bundle if it exists.")
 def main(
     out: Path,
@@ -135,6 +136,7 @@ def main(
     report_path: Path | None,
     test_phantoms: int,
     train_phantoms: int | None,
+    saliency_weight: float | None,
     force: bool,
 ) -> None:
     """Train the demo model on phantoms, convert it, and say how it does on phantoms it never saw."""
@@ -148,6 +150,8 @@ def main(
                 share = train_phantoms / recipe.phantoms
                 phases = tuple(replace(phase, images=round(phase.images * share)) for phase in recipe.phases)
                 recipe = replace(recipe, phantoms=train_phantoms, phases=phases)
+            if saliency_weight is not None:
+                recipe = replace(recipe, saliency_weight=saliency_weight)
             data = demo_model.render_set(recipe.seed, recipe.phantoms, progress.update, workers=os.cpu_count() or 1)
             demo_model.save_checkpoint(demo_model.train(recipe, data, progress.update), source)
         training = Training(

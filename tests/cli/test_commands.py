@@ -169,3 +169,13 @@ def test_info_tells_backends_kernels_and_the_bundle(vmeg_edge: Callable) -> None
     spoken = vmeg_edge("info").out
     assert "onnxruntime" in spoken
     assert "usable" in spoken
+
+
+def test_info_never_cuts_the_command_that_adds_what_is_missing(
+    vmeg_edge: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vmeg_edge.sources import opening
+
+    monkeypatch.setattr(opening, "find_spec", lambda _: None)
+    spoken = "".join(vmeg_edge("info").out.split())
+    assert 'pipinstall"vmeg-edge[dicom]"' in spoken

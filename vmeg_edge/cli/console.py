@@ -23,7 +23,8 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]], *, 
     """A table whose first ``text_columns`` columns are words and the others figures."""
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, column in enumerate(columns):
-        made.add_column(column, justify="left" if place < text_columns else "right", no_wrap=True)
+        words = place < text_columns
+        made.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for row in rows:
         made.add_row(*row)
     return made

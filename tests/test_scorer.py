@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import vmeg_edge
 from vmeg_edge.errors import BackendError, FrameError, ManifestError, ParityError, UsageError
 from vmeg_edge.frames import Frame, Region
-from vmeg_edge.phantom import phantom
+from vmeg_edge.phantom import PhantomCine, phantom
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +153,10 @@ def test_a_random_head_is_said_with_every_result(bundle_copy: Path, reseal: Call
 
 def test_the_demo_model_says_that_it_knows_phantoms_only(scorer: vmeg_edge.Scorer) -> None:
     assert scorer.score(phantom(1, 0).frame).notices[0].startswith("DEMO MODEL: trained on simulated heads alone")
+
+
+def test_the_heat_map_does_not_flicker_from_frame_to_frame(scorer: vmeg_edge.Scorer) -> None:
+    """A flipped singular vector would turn a map into its complement: a cosine near zero."""
+    maps = [scorer.score(frame).heat_map.values.ravel() for frame in PhantomCine((7.0,), frames=20)]
+    for one, following in pairwise(maps):
+        assert one @ following / (np.linalg.norm(one) * np.linalg.norm(following)) > 0.7

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,9 @@ def test_mypy_and_the_extensions_stub_check(tmp_path: Path) -> None:
             [sys.executable, "-m", *command], cwd=elsewhere, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_installed_says_that_it_is_typed_and_carries_the_demo_bundle() -> None:
+    installed = resources.files("vmeg_edge")
+    assert (installed / "py.typed").is_file()
+    assert (installed / "demo.vmeg" / "SHA256SUMS").is_file()

@@ -80,17 +80,33 @@ class Explanation(_Strict):
 
 
 class Artefact(_Strict):
-    """A compiled or serialised model: its files (the one to open first), and the precision it computes in."""
+    """A serialised model for one backend: its files (the one to open first), and the precision it computes in.
+
+    ``float_precision`` is that of everything that is not int8; the backend pins it. ``recipe`` names how the model
+    was quantized, ``reason`` why this recipe was kept, ``float_layers`` the linear layers that were given back to
+    float.
+    """
 
     files: Annotated[tuple[str, ...], Field(min_length=1)]
     precision: Precision
+    float_precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    recipe: str = ""
+    reason: str = ""
+    float_layers: tuple[str, ...] = ()
 
 
 class CalibrationSet(_Strict):
-    """The frames that quantization was calibrated on: their number, and the digest of the set."""
+    """The frames that quantization was calibrated on, and those that the gate was held on and calibration never saw.
+
+    A digest is the SHA-256 of the frames' tensors (uint8 ``[H, W, 3]``) in order. ``sources`` are names without their
+    folders.
+    """
 
     frames: int = Field(ge=1)
     sha256: str
+    validation_frames: int = Field(default=0, ge=0)
+    validation_sha256: str = ""
+    sources: tuple[str, ...] = ()
 
 
 class Checkpoint(_Strict):

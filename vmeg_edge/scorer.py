@@ -15,11 +15,22 @@ import numpy.typing as npt
 
 from vmeg_edge import kernels
 from vmeg_edge._version import __version__
-from vmeg_edge.backends import Backend, open_backend
-from vmeg_edge.backends.base import BACKENDS, backend_entry
+from vmeg_edge.backends import (
+    BACKENDS,
+    Backend,
+    EngineCache,
+    Hint,
+    Progress,
+    cache_folder,
+    no_progress,
+    open_backend,
+    place,
+    why_unusable,
+)
+from vmeg_edge.backends.base import backend_entry
 from vmeg_edge.bundle import DIRECTION, GOLDEN, Bundle, open_bundle
 from vmeg_edge.decide import decide, judge, probabilities
-from vmeg_edge.errors import BundleError, ManifestError, ParityError, UsageError
+from vmeg_edge.errors import BackendMissingError, BundleError, ManifestError, ParityError, UsageError
 from vmeg_edge.explain import heat_map
 from vmeg_edge.frames import Frame, Pixels, Region
 from vmeg_edge.golden import Golden, parse_golden
@@ -27,6 +38,8 @@ from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.parity import Parity, Scores, compare, gate
 from vmeg_edge.preprocess import Preprocessor
 from vmeg_edge.results import FrameResult, Timings
+
+SELF_TEST_SKIPPED = "SELF-TEST SKIPPED: the golden frames were not run on this backend, so its scores are unproven."
 
 _MS = 1e-6
 
@@ -53,6 +66,7 @@ class Scorer:
         self._preprocess = Preprocessor(bundle.manifest.input, region)
         self._whole = Preprocessor(bundle.manifest.input)
         self._direction = direction
+        self.notices = bundle.manifest.notices
         self.provenance: dict[str, Any] = {
             "bundle": bundle.digest,
             "name": bundle.manifest.name,
@@ -100,7 +114,7 @@ class Scorer:
             ),
             age_ms=(decided - entered) * _MS,
             provenance=self.provenance,
-            notices=self.manifest.notices,
+            notices=self.notices,
         )
 
     def golden_parity(self) -> Parity:
@@ -121,6 +135,11 @@ class Scorer:
             )
         self.provenance["self_test"] = "passed"
         return parity
+
+    def skip_self_test(self) -> None:
+        """Go on without `self_test`; every later result says so."""
+        self.provenance["self_test"] = "skipped by request"
+        self.notices = (SELF_TEST_SKIPPED, *self.manifest.notices)
 
     def close(self) -> None:
         """Free the engine."""
@@ -159,16 +178,21 @@ def load(
     path: str | os.PathLike[str],
     *,
     backend: str | None = None,
-    device: str = "CPU",
+    device: str | None = None,
     threads: int | None = None,
+    hint: Hint = "LATENCY",
     region: Region | None = None,
+    cache: str | os.PathLike[str] | bool = True,
     self_test: bool = True,
+    progress: Progress = no_progress,
 ) -> Scorer:
     """Open a bundle: digests checked, backend opened, golden frames run again, so warm and proven.
 
-    ``backend`` defaults to the first that the bundle holds an artefact for. ``threads`` is the budget for
-    inference, by default all processors that this process may use. ``region`` overrides the frames' own.
-    ``self_test=False`` skips the golden frames, which every later result records in its provenance.
+    ``backend`` defaults to the first of the bundle's that is installed and finds a device here, ``device`` to the
+    backend's own. ``threads`` is the budget for inference, by default all processors that this process may use.
+    ``hint`` is OpenVINO's performance hint. ``region`` overrides the frames' own. ``cache`` is the folder that keeps
+    compiled engines (``True``: `cache_folder`, ``False``: none). ``self_test=False`` skips the golden frames, which
+    every later result says. ``progress`` is told of long steps: (stage, done, total).
 
     Raises `BundleError` (`IntegrityError`, `ManifestError`), `BackendError` (`BackendMissingError`),
     `UsageError`, `KernelError`, or `ParityError` when the golden frames do not match.
@@ -176,15 +200,17 @@ def load(
     bundle = open_bundle(path)
     manifest = bundle.manifest
     name = _choose_backend(bundle, backend)
-    files = {file: bundle.read(file) for file in manifest.artefacts[name].files}
-    opened = open_backend(name, manifest, files, device=device, threads=threads)
-    del files
+    names = manifest.artefacts[name].files
+    folder = cache_folder() if cache is True else cache
+    kept = None if folder is False else EngineCache(folder, {file: bundle.digests[file] for file in names})
+    placement = place(name, device=device, threads=threads, hint=hint, cache=kept, progress=progress)
+    opened = open_backend(name, manifest, {file: bundle.read(file) for file in names}, placement)
     try:
         scorer = Scorer(bundle, opened, region=region, direction=_direction(bundle))
         if self_test:
             scorer.self_test()
         else:
-            scorer.provenance["self_test"] = "skipped by request"
+            scorer.skip_self_test()
     except BaseException:
         opened.close()
         raise
@@ -198,10 +224,16 @@ def _choose_backend(bundle: Bundle, asked: str | None) -> str:
         if asked not in held:
             raise UsageError(f"{bundle.path}: holds no artefact for {asked}; it holds: {', '.join(held)}")
         return asked
-    for name in held:
-        if name in BACKENDS:
+    known = [name for name in held if name in BACKENDS]
+    if not known:
+        raise BundleError(f"{bundle.path}: holds artefacts for {', '.join(held)} only; upgrade vmeg-edge")
+    reasons = []
+    for name in known:
+        why = why_unusable(name)
+        if why is None:
             return name
-    raise BundleError(f"{bundle.path}: holds artefacts for {', '.join(held)} only; upgrade vmeg-edge")
+        reasons.append(f"{name}: {why}")
+    raise BackendMissingError(f"{bundle.path}: none of its backends can be used here: {'; '.join(reasons)}")
 
 
 def _direction(bundle: Bundle) -> npt.NDArray[np.float32] | None:

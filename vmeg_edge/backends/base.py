@@ -5,20 +5,43 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge.errors import BackendMissingError, UsageError
+from vmeg_edge.backends.cache import EngineCache
+from vmeg_edge.errors import BackendError, BackendMissingError, UsageError
 from vmeg_edge.manifest import Manifest
+
+Hint: TypeAlias = Literal["LATENCY", "THROUGHPUT"]
+Progress: TypeAlias = Callable[[str, int, "int | None"], None]
+
+
+def no_progress(_stage: str, _done: int, _total: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model is opened. ``hint`` is OpenVINO's performance hint; ``cache`` keeps compiled engines."""
+
+    device: str = "CPU"
+    threads: int = 1
+    hint: Hint = "LATENCY"
+    cache: EngineCache | None = None
+    progress: Progress = no_progress
 
 
 @dataclass(frozen=True)
 class BackendReport:
-    """What was asked for and what was got: this goes into every result's provenance."""
+    """What was asked for and what was got: this goes into every result's provenance.
+
+    ``precision`` is the artefact's, ``float_precision`` that of everything in it that is not int8, as the engine
+    reports it where it can. ``details`` are the backend's own words: hint, cache, layers in int8.
+    """
 
     backend: str
     version: str
@@ -26,6 +49,8 @@ class BackendReport:
     device: str
     precision: str
     threads: int
+    float_precision: str = "float32"
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Backend(Protocol):
@@ -46,19 +71,28 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True)
+class Package:
+    """One package that can serve a backend: what is imported, who brings it, and from which version on."""
+
+    module: str
+    distribution: str
+    minimum: str
+
+
+@dataclass(frozen=True)
 class BackendEntry:
     """One row of the table: where the backend lives, what it needs, and the command that adds it.
 
-    ``module`` holds ``open(manifest, files, *, device, threads) -> Backend``, where ``files`` maps the
-    artefact's names to their verified bytes. ``package`` is what is imported, ``distribution`` who brings it.
+    ``module`` holds ``open_model(manifest, files, placement) -> Backend``, where ``files`` maps the artefact's names
+    to their verified bytes. ``packages`` are what is imported, the first that is there, each with the distribution
+    that brings it and the lowest version that serves. ``default_device`` is where it runs unless told otherwise.
     """
 
     name: str
     module: str
-    package: str
-    distribution: str
-    minimum: str
+    packages: tuple[Package, ...]
     install: str
+    default_device: str
     devices: tuple[str, ...]
 
 
@@ -69,6 +103,7 @@ class Availability:
     entry: BackendEntry
     version: str | None
     reason: str
+    package: Package | None = None
 
     @property
     def usable(self) -> bool:
@@ -80,11 +115,30 @@ BACKENDS: Mapping[str, BackendEntry] = {
     "onnxruntime": BackendEntry(
         name="onnxruntime",
         module="vmeg_edge.backends.onnxruntime",
-        package="onnxruntime",
-        distribution="onnxruntime",
-        minimum="1.20",
+        packages=(Package("onnxruntime", "onnxruntime", "1.20"),),
         install="pip install 'onnxruntime>=1.20'",
+        default_device="CPU",
         devices=("CPU",),
+    ),
+    "openvino": BackendEntry(
+        name="openvino",
+        module="vmeg_edge.backends.openvino",
+        packages=(Package("openvino", "openvino", "2025.0"),),
+        install="pip install 'vmeg-edge[openvino]'",
+        default_device="CPU",
+        devices=("CPU", "GPU", "NPU"),
+    ),
+    "tensorrt": BackendEntry(
+        name="tensorrt",
+        module="vmeg_edge.backends.tensorrt",
+        packages=(
+            Package("tensorrt", "tensorrt", "10.0"),
+            Package("tensorrt_rtx", "tensorrt-rtx", "1.4"),
+            Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu13-bindings", "1.4"),
+        ),
+        install="pip install 'vmeg-edge[tensorrt-rtx]' (GeForce and RTX), or 'vmeg-edge[tensorrt]' from NVIDIA's index",
+        default_device="CUDA:0",
+        devices=("CUDA:0",),
     ),
 }
 
@@ -97,49 +151,91 @@ def backend_entry(name: str) -> BackendEntry:
 
 
 def availability(name: str) -> Availability:
-    """Try to import a backend's engine, and say what was found."""
+    """Try to import a backend's engine, and say what was looked for and what was found."""
     entry = backend_entry(name)
-    try:
-        importlib.import_module(entry.package)
-    except ImportError as error:
-        reason = " ".join(str(error).split())
-        return Availability(entry, None, f"import {entry.package} failed ({reason}); add it with: {entry.install}")
-    try:
-        version = importlib.metadata.version(entry.distribution)
-    except importlib.metadata.PackageNotFoundError:
-        version = str(getattr(importlib.import_module(entry.package), "__version__", "unknown"))
-    if _release(version) < _release(entry.minimum):
-        return Availability(
-            entry,
-            None,
-            f"{entry.package} {version} is older than {entry.minimum}; upgrade it with: {entry.install}",
-        )
-    return Availability(entry, version, "usable")
+    looked = []
+    for package in entry.packages:
+        try:
+            imported = importlib.import_module(package.module)
+        except (ImportError, OSError) as error:
+            looked.append(f"import {package.module} failed ({' '.join(str(error).split())})")
+            continue
+        try:
+            version = importlib.metadata.version(package.distribution)
+        except importlib.metadata.PackageNotFoundError:
+            version = str(getattr(imported, "__version__", "unknown"))
+        if _release(version) >= _release(package.minimum):
+            return Availability(entry, version, "usable", package)
+        looked.append(f"{package.module} {version} is older than {package.minimum}")
+    return Availability(entry, None, f"{'; '.join(looked)}; add it with: {entry.install}")
 
 
-def open_backend(
-    name: str,
-    manifest: Manifest,
-    files: Mapping[str, bytes],
-    *,
-    device: str = "CPU",
-    threads: int | None = None,
-) -> Backend:
+def devices_of(name: str) -> tuple[tuple[str, ...], str]:
+    """The devices that a usable backend finds on this machine, and a line on those it does not (or nothing)."""
+    entry = backend_entry(name)
+    probe = getattr(importlib.import_module(entry.module), "find_devices", None)
+    if probe is None:
+        return entry.devices, ""
+    devices: tuple[tuple[str, ...], str] = probe()
+    return devices
+
+
+def why_unusable(name: str) -> str | None:
+    """Why a backend cannot run on this machine, or ``None`` where it can."""
+    found = availability(name)
+    if not found.usable:
+        return found.reason
+    devices, why = devices_of(name)
+    return None if devices else why
+
+
+def open_backend(name: str, manifest: Manifest, files: Mapping[str, bytes], placement: Placement) -> Backend:
     """Open ``manifest``'s artefact for backend ``name``.
 
-    ``threads`` is the budget of the whole process for inference; by default, the processors that this process
-    may use. Raises `UsageError`, `BackendMissingError` or `BackendError`.
+    ``placement.threads`` is the budget of the whole process for inference. Raises `UsageError`,
+    `BackendMissingError` or `BackendError`.
     """
     found = availability(name)
     if not found.usable:
         raise BackendMissingError(f"backend {name}: {found.reason}")
-    if threads is None:
-        threads = usable_processors()
-    if not 1 <= threads <= 1024:
-        raise UsageError(f"threads is {threads}; give a number from 1 to 1024")
+    if not 1 <= placement.threads <= 1024:
+        raise UsageError(f"threads is {placement.threads}; give a number from 1 to 1024")
     module = importlib.import_module(found.entry.module)
-    backend: Backend = module.open_model(manifest, files, device=device, threads=threads)
+    backend: Backend = module.open_model(manifest, files, placement)
     return backend
+
+
+def place(
+    name: str,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    hint: Hint = "LATENCY",
+    cache: EngineCache | None = None,
+    progress: Progress = no_progress,
+) -> Placement:
+    """A placement with what was left open filled in: the backend's own device, and all processors."""
+    if hint not in ("LATENCY", "THROUGHPUT"):
+        raise UsageError(f"hint is {hint!r}; choose LATENCY or THROUGHPUT")
+    chosen = backend_entry(name).default_device if device is None else device
+    return Placement(chosen, usable_processors() if threads is None else threads, hint, cache, progress)
+
+
+def check_tensors(manifest: Manifest, found: Mapping[str, tuple[str, list[int]]], engine: str) -> None:
+    """Hold an engine's tensors (name to dtype and shape) against the manifest. Raises `BackendError`."""
+    rows, columns = manifest.explanation.grid
+    expected = {
+        "pixels": ("uint8", [1, manifest.input.height, manifest.input.width, 3]),
+        "logits": ("float32", [1, len(manifest.labels)]),
+        "activations": ("float32", [1, rows * columns, manifest.explanation.channels]),
+    }
+    for name, (dtype, shape) in expected.items():
+        if found.get(name) != (dtype, shape):
+            have = "has no such tensor" if name not in found else f"has {found[name][0]} {found[name][1]}"
+            raise BackendError(
+                f"the manifest promises {name} as {dtype} {shape}, and the model in {engine} {have}; "
+                "convert the checkpoint again"
+            )
 
 
 def usable_processors() -> int:

@@ -8,19 +8,22 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from vmeg_edge.backends.base import BackendReport
+from vmeg_edge.backends.base import BackendReport, Placement, check_tensors
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.manifest import Manifest
 
 PROVIDER = "CPUExecutionProvider"
 
 
-def open_model(manifest: Manifest, files: Mapping[str, bytes], *, device: str, threads: int) -> OnnxRuntimeBackend:
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+
+
+def open_model(manifest: Manifest, files: Mapping[str, bytes], placement: Placement) -> OnnxRuntimeBackend:
     """Open the artefact ``onnxruntime`` of ``manifest``. Raises `UsageError` or `BackendError`."""
-    if device.upper() != "CPU":
-        raise UsageError(f"backend onnxruntime runs on the device CPU, and {device!r} was asked for")
+    if placement.device.upper() != "CPU":
+        raise UsageError(f"backend onnxruntime runs on the device CPU, and {placement.device!r} was asked for")
     artefact = manifest.artefacts["onnxruntime"]
-    return OnnxRuntimeBackend(manifest, files[artefact.files[0]], artefact.precision, threads)
+    return OnnxRuntimeBackend(manifest, files[artefact.files[0]], artefact.precision, placement.threads)
 
 
 class OnnxRuntimeBackend:
@@ -61,21 +64,9 @@ class OnnxRuntimeBackend:
         del self._session
 
     def _check_graph(self, manifest: Manifest) -> None:
-        rows, columns = manifest.explanation.grid
-        expected = {
-            "pixels": ("tensor(uint8)", [1, manifest.input.height, manifest.input.width, 3]),
-            "logits": ("tensor(float)", [1, len(manifest.labels)]),
-            "activations": ("tensor(float)", [1, rows * columns, manifest.explanation.channels]),
-        }
         nodes = [*self._session.get_inputs(), *self._session.get_outputs()]
-        found = {node.name: (node.type, list(node.shape)) for node in nodes}
-        for name, (dtype, shape) in expected.items():
-            if found.get(name) != (dtype, shape):
-                have = "has no such tensor" if name not in found else f"has {found[name][0]} {found[name][1]}"
-                raise BackendError(
-                    f"the manifest promises {name} as {dtype} {shape}, and the model {have}; "
-                    "convert the checkpoint again"
-                )
+        found = {node.name: (_DTYPES.get(node.type, node.type), list(node.shape)) for node in nodes}
+        check_tensors(manifest, found, "ONNX Runtime")
 
 
 def _one_line(error: Exception) -> str:

@@ -29,17 +29,42 @@ def read_region(_: click.Context, param: click.Parameter, value: str | None) -> 
 
 
 def runtime_options(command: F) -> F:
-    """``--bundle``, ``--backend``, ``--device``, ``--threads``: what opens a scorer."""
+    """``--bundle`` and `engine_options`: what opens a scorer."""
     for option in (
-        click.option("--threads", type=click.IntRange(1, 1024), help="Threads for inference. [default: all]"),
-        click.option("--device", default="CPU", show_default=True, help="Device of the backend."),
-        click.option("--backend", help="Backend to run on. [default: the bundle's first]"),
         click.option(
             "--bundle",
             type=click.Path(path_type=Path),
             default=DEMO_BUNDLE,
             help="Bundle folder. [default: the embedded demo bundle]",
         ),
+    ):
+        command = option(command)
+    return engine_options(command)
+
+
+def engine_options(command: F) -> F:
+    """``--backend``, ``--device``, ``--threads``, ``--hint``, ``--no-cache``, ``--no-self-test``: how it is opened."""
+    for option in (
+        click.option(
+            "--no-self-test",
+            "self_test",
+            flag_value=False,
+            default=True,
+            help="Do not run the golden frames on opening; every result then says so.",
+        ),
+        click.option(
+            "--no-cache", "cache", flag_value=False, default=True, help="Compile anew; keep no engine on this device."
+        ),
+        click.option(
+            "--hint",
+            type=click.Choice(["LATENCY", "THROUGHPUT"], case_sensitive=False),
+            default="LATENCY",
+            show_default=True,
+            help="OpenVINO's performance hint.",
+        ),
+        click.option("--threads", type=click.IntRange(1, 1024), help="Threads for inference. [default: all]"),
+        click.option("--device", help="Device: CPU, GPU, NPU, CUDA:0. [default: the backend's own]"),
+        click.option("--backend", help="Backend to run on. [default: the bundle's first that is usable]"),
     ):
         command = option(command)
     return command

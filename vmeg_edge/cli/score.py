@@ -7,7 +7,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,9 +43,7 @@ def command(
     region: Region | None,
     as_json: bool,
     bundle: Path,
-    backend: str | None,
-    device: str,
-    threads: int | None,
+    **engine: Any,
 ) -> None:
     """Score SOURCE frame by frame: a still, a folder, a video, a DICOM file or a MetaImage sequence.
 
@@ -59,9 +57,9 @@ def command(
       vmeg-edge score stills/ --overlay sheet.png --out results.jsonl
       vmeg-edge score cine.mp4 --region 80,0,640,600 | jq .probability
     """
+    from vmeg_edge.cli.opening import opened
     from vmeg_edge.cli.progress import ProgressReport
     from vmeg_edge.cli.summary import RunReport
-    from vmeg_edge.scorer import load
     from vmeg_edge.sinks import JsonLines, open_overlay
     from vmeg_edge.sources import open_source
     from vmeg_edge.streaming import stream
@@ -72,7 +70,7 @@ def command(
     with (
         _plain_warnings(),
         open_source(source) as frames,
-        load(bundle, backend=backend, device=device, threads=threads, region=region) as scorer,
+        opened(bundle, region=region, **engine) as scorer,
     ):
         if bundle == DEMO_BUNDLE:
             console.print("no --bundle given: the embedded demo model scores", style="yellow")

@@ -15,10 +15,10 @@ from vmeg_edge.cli.console import open_console, table
 @click.command(name="verify")
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
 @click.option("--backend", help="Backend to run on. [default: every usable one that the bundle has an artefact for]")
-@click.option("--device", default="CPU", show_default=True, help="Device of the backend.")
+@click.option("--device", help="Device: CPU, GPU, NPU, CUDA:0. [default: the backend's own]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads for inference. [default: all]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def command(bundle: Path | None, backend: str | None, device: str, threads: int | None, as_json: bool) -> None:
+def command(bundle: Path | None, backend: str | None, device: str | None, threads: int | None, as_json: bool) -> None:
     """Check the digests of BUNDLE, and that its golden frames still get their reference's answers here.
 
     BUNDLE defaults to the embedded demo bundle. Exit code 1 when a golden frame fails.
@@ -29,22 +29,23 @@ def command(bundle: Path | None, backend: str | None, device: str, threads: int 
       vmeg-edge verify vit.vmeg --backend onnxruntime --json
       (cd vit.vmeg && sha256sum --check SHA256SUMS)
     """
-    from vmeg_edge.backends import BACKENDS, availability
+    from vmeg_edge.backends import BACKENDS, why_unusable
     from vmeg_edge.bundle import open_bundle
+    from vmeg_edge.cli.opening import opened as opened_scorer
     from vmeg_edge.cli.options import DEMO_BUNDLE
     from vmeg_edge.errors import BackendMissingError
     from vmeg_edge.parity import gate
-    from vmeg_edge.scorer import load
 
     path = bundle or DEMO_BUNDLE
     opened = open_bundle(path)
     names = [backend] if backend else [name for name in opened.manifest.artefacts if name in BACKENDS]
-    usable = [name for name in names if backend or availability(name).usable]
+    absent = {} if backend else {name: why for name in names if (why := why_unusable(name))}
+    usable = [name for name in names if name not in absent]
     if not usable:
-        raise BackendMissingError(f"{path}: none of its backends ({', '.join(names)}) is usable; see `vmeg-edge info`")
+        raise BackendMissingError(f"{path}: none of its backends can be used here: {'; '.join(absent.values())}")
     rows = []
     for name in usable:
-        with load(path, backend=name, device=device, threads=threads, self_test=False) as scorer:
+        with opened_scorer(path, backend=name, device=device, threads=threads, self_test=False) as scorer:
             parity = scorer.golden_parity()
             failures = gate(parity, scorer.backend.report.precision)
             rows.append(
@@ -63,6 +64,7 @@ def command(bundle: Path | None, backend: str | None, device: str, threads: int 
             "digest": opened.digest,
             "files": dict(opened.digests),
             "backends": rows,
+            "not_run": absent,
             "passed": passed,
             "notices": list(manifest.notices),
         }
@@ -76,6 +78,8 @@ def command(bundle: Path | None, backend: str | None, device: str, threads: int 
         for row in rows:
             for failure in row["failures"]:
                 console.print(f"{row['backend']}: {failure}")
+        for name, why in absent.items():
+            console.print(f"{name} was not run here: {why}")
         for notice in manifest.notices:
             console.print(notice)
     if not passed:

@@ -1,4 +1,8 @@
-"""Frames to calibrate on, chosen for spread, and frames to hold the gate on, which calibration never sees.
+"""Frames in three parts: to calibrate on, to control accuracy by, and to hold the gate on.
+
+Calibration measures ranges on the first part, chosen for spread. Control decides on the second which recipe and which
+layers stay in float: on the first, a range that is too narrow for other frames would not show. The gate is held on the
+third, validation, which neither has seen.
 
 Every frame passes through the runtime's own preprocessing. Frames that give the same tensor count once. Files are
 the unit of the split (parts of one series, ``_1_of_3``, count as one file), so that no cine lies on both sides; one
@@ -34,10 +38,12 @@ PHANTOMS = "phantoms"
 FEW = 32
 CALIBRATION_FRAMES = 128
 VALIDATION_FRAMES = 64
+CONTROL_FRAMES = 32
 
 _PHANTOM_SEED = 4242
 _PHANTOM_FRAMES = 192
 _VALIDATION_SHARE = 1 / 3
+_CONTROL_SHARE = 1 / 4  # of what validation leaves
 _CANDIDATES = 2048
 _THUMBNAIL = 16
 _ALIKE = 4.0  # grey levels of mean difference between thumbnails below which a set teaches one picture only
@@ -46,9 +52,13 @@ _SERIES = re.compile(r"[_-]\d+_of_\d+$")
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """``calibration`` and ``validation`` are uint8 ``[n, H, W, 3]``; ``warnings`` say what to add, one line each."""
+    """Three parts, each uint8 ``[n, H, W, 3]``; ``warnings`` say what to add, one line each.
+
+    ``control`` is the calibration part itself where there are too few frames for three parts.
+    """
 
     calibration: Tensors
+    control: Tensors
     validation: Tensors
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -91,10 +101,12 @@ def gather(
     parts = pool.groups()
     if not parts:
         raise SourceError(f"{', '.join(map(str, sources))}: not one frame could be read; give another --calibration")
-    calibration, validation = _split(parts)
-    chosen = _spread_out(calibration, calibration_frames)
-    held = _spread_out(validation, validation_frames) if len(validation) else validation
-    return Sets(chosen, held, tuple(_shown(s) for s in sources), (*warnings, *_complaints(chosen, held)))
+    rest, validation = _split(parts, _VALIDATION_SHARE)
+    calibration, control = _split(rest, _CONTROL_SHARE)
+    chosen = _spread_out(_joined(calibration, spec), calibration_frames)
+    held = _spread_out(_joined(validation, spec), validation_frames)
+    watched = _spread_out(_joined(control, spec), CONTROL_FRAMES) if control else chosen[:CONTROL_FRAMES]
+    return Sets(chosen, watched, held, tuple(_shown(s) for s in sources), (*warnings, *_complaints(chosen, held)))
 
 
 class _Pool:
@@ -155,29 +167,27 @@ def _shown(source: str | PathLike[str]) -> str:
     return Path(source).resolve().name if str(source) != PHANTOMS else PHANTOMS
 
 
-def _split(parts: list[Tensors]) -> tuple[Tensors, Tensors]:
-    """(calibration, validation): whole groups in an order drawn from their pixels; one group alone, by time."""
+def _split(parts: list[Tensors], share: float) -> tuple[list[Tensors], list[Tensors]]:
+    """(rest, ``share`` of the frames): whole groups in an order drawn from their pixels; one group alone, by time."""
     if len(parts) == 1:
         only = parts[0]
-        count = len(only)
-        cut = count - int(count * _VALIDATION_SHARE)
-        gap = count // 20
-        return only[: max(1, cut - gap)], only[cut:]
+        cut = len(only) - int(len(only) * share)
+        gap = len(only) // 20
+        return [only[: max(1, cut - gap)]], [only[cut:]] if cut < len(only) else []
     order = sorted(range(len(parts)), key=lambda i: hashlib.sha256(parts[i][0].tobytes()).digest())
-    wanted = sum(map(len, parts)) * _VALIDATION_SHARE
-    validation: list[int] = []
+    total = sum(map(len, parts))
+    taken: list[int] = []
     held = 0
     for i in order:
-        # A group that would overshoot stays in calibration, unless nothing is held yet and others remain.
-        if held + len(parts[i]) <= wanted or (not validation and len(parts[i]) < sum(map(len, parts)) / 2):
-            validation.append(i)
+        # A group that would overshoot stays, unless nothing is held yet and it is not most of what there is.
+        if held + len(parts[i]) <= total * share or (not taken and len(parts[i]) < total / 2):
+            taken.append(i)
             held += len(parts[i])
-    calibration = [i for i in order if i not in validation]
-    empty = parts[0][:0]
-    return (
-        np.concatenate([parts[i] for i in calibration]),
-        np.concatenate([parts[i] for i in validation]) if validation else empty,
-    )
+    return [parts[i] for i in order if i not in taken], [parts[i] for i in taken]
+
+
+def _joined(parts: list[Tensors], spec: Input) -> Tensors:
+    return np.concatenate(parts) if parts else np.empty((0, spec.height, spec.width, 3), np.uint8)
 
 
 def _spread_out(tensors: Tensors, count: int) -> Tensors:

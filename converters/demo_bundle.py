@@ -25,7 +25,8 @@ from vmeg_edge.results import FrameResult
 from vmeg_edge.scorer import Scorer, load
 
 from . import demo_model
-from .bundle_from_checkpoint import Training, convert
+from .bundle_from_model import convert
+from .origin import Training
 
 RULE = DecisionRule(
     temperature=1.0, threshold=0.5, abstain=(0.35, 0.65), origin="chosen by hand for the demo, not fitted"
@@ -163,7 +164,7 @@ def main(
             trained_on="phantoms",
             notes=NOTES,
         )
-        convert(source, out, training=training, replace=force, report=lambda line: click.echo(line, err=True))
+        convert(source, out, training=training, replace=force, report=lambda line: click.echo(line, err=True)).check()
         with load(out) as scorer:
             content = report(scorer, demo_model.TEST_SEED, test_phantoms, progress.update)
     content["minutes"] = round((time.monotonic() - started) / 60, 1)

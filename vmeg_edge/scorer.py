@@ -206,7 +206,7 @@ def load(
     placement = place(name, device=device, threads=threads, hint=hint, cache=kept, progress=progress)
     opened = open_backend(name, manifest, {file: bundle.read(file) for file in names}, placement)
     try:
-        scorer = Scorer(bundle, opened, region=region, direction=_direction(bundle))
+        scorer = Scorer(bundle, opened, region=region, direction=direction_of(bundle))
         if self_test:
             scorer.self_test()
         else:
@@ -236,7 +236,7 @@ def _choose_backend(bundle: Bundle, asked: str | None) -> str:
     raise BackendMissingError(f"{bundle.path}: none of its backends can be used here: {'; '.join(reasons)}")
 
 
-def _direction(bundle: Bundle) -> npt.NDArray[np.float32] | None:
+def direction_of(bundle: Bundle) -> npt.NDArray[np.float32] | None:
     """The model's own orientation of its leading singular vector, float32 ``[channels]``."""
     if DIRECTION not in bundle.digests:
         return None

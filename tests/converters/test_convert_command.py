@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from vmeg_edge.converters import checkpoint as checkpoints
-from vmeg_edge.converters.bundle_from_checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from vmeg_edge.converters.onnx_from_checkpoint import reference
+from vmeg_edge.converters.origin import IMAGENET_MEAN, IMAGENET_STD
 
 import vmeg_edge as sdk
 from checkpoints import make_classifier_state_dict, make_mae_state_dict
@@ -198,7 +198,7 @@ def test_an_existing_bundle_is_kept_without_force(vmeg_edge: Callable, tiny: Pat
 def test_a_conversion_that_fails_its_gate_writes_no_bundle_and_exits_with_one(
     vmeg_edge: Callable, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vmeg_edge.converters import bundle_from_checkpoint as converter
+    from vmeg_edge.converters import origin as converter
 
     genuine = converter.export
 

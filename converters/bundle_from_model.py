@@ -1,0 +1,251 @@
+"""A checkpoint or a float32 bundle to a bundle folder: made, held against its reference, written whole or not."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vmeg_edge import kernels
+from vmeg_edge.backends import usable_processors
+from vmeg_edge.bundle import DIRECTION, GOLDEN, PARITY, write_bundle
+from vmeg_edge.errors import ParityError, UsageError
+from vmeg_edge.frames import Frame
+from vmeg_edge.golden import Golden
+from vmeg_edge.manifest import Artefact, Manifest, Precision
+
+from .calibration import Sets, gather
+from .candidates import Candidate, Report, Workshop, candidates, check_targets, exported
+from .control import Control
+from .frames import cropped, golden_frames, parity_frames, tensors_of
+from .measure import Bar, Row, judged, maps_of, measure, reason_for, settle
+from .orientation import fit_direction
+from .origin import Origin, Training, Weights, from_bundle, from_checkpoint
+from .tools import tool_versions
+
+_GIVEN = "frames given by the user"
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How to calibrate: sources of frames (``phantoms`` is one), and how many to calibrate and to validate on."""
+
+    sources: tuple[str | PathLike[str], ...] = ()
+    calibration_frames: int = 128
+    validation_frames: int = 64
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion made: one row of figures a candidate, and the bundle's digest and manifest.
+
+    Where a target has no candidate that passes, no bundle was written: ``digest`` is empty, ``failed`` names the
+    targets, and `check` raises.
+    """
+
+    path: Path
+    digest: str
+    manifest: Manifest
+    rows: tuple[Row, ...]
+    warnings: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    def check(self) -> Conversion:
+        """Return itself. Raises `ParityError` that says which gate failed, where one did."""
+        if not self.failed:
+            return self
+        rows = [row for row in self.rows if row.candidate.target in self.failed]
+        reasons = "; ".join(
+            f"{row.candidate.artefact.precision} on {row.candidate.target} ({row.candidate.recipe}) fails: "
+            f"{', '.join(row.failures)}"
+            for row in rows
+        )
+        exact = rows[0].candidate.artefact.precision == "float32"
+        mend = "" if exact else "; calibrate on more frames, choose a wider precision, or leave the target out"
+        raise ParityError(f"{self.path}: no bundle was written, since {reasons}{mend}")
+
+
+def convert(
+    path: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    targets: Sequence[str] = ("onnxruntime",),
+    precision: Precision = "float32",
+    quantization: Quantization | None = None,
+    weights: Weights | None = None,
+    training: Training | None = None,
+    golden: str | PathLike[str] | None = None,
+    frames: str | PathLike[str] | None = None,
+    replace: bool = False,
+    report: Report = lambda _: None,
+) -> Conversion:
+    """Convert the checkpoint or float32 bundle at ``path`` into the bundle ``out``: one artefact a target.
+
+    Parity is measured on the golden frames, on phantoms, on up to 64 frames spread over ``frames``, and on the
+    validation part of the calibration sources. The golden frames are phantoms unless ``golden`` names a source; a
+    bundle brings its own. ``report`` is told each step in a line.
+
+    Raises `CheckpointError`, `BundleError`, `UsageError`, `SourceError`, `BackendError` or `OutputError`; then, and
+    where a gate fails (see `Conversion`), no bundle is written.
+    """
+    chosen = tuple(dict.fromkeys(targets))
+    check_targets(chosen, precision)
+    quantization = quantization or Quantization()
+    source, place = Path(path), Path(out)
+    report(f"reading {source.name}")
+    origin = _origin(source, place, weights, training, golden)
+    manifest = origin.manifest
+    sets = _sets(precision, quantization, manifest, report)
+
+    pictures = golden_frames(golden) if origin.golden is None else _frames_of(origin.golden)
+    everything = [*pictures, *parity_frames(frames, phantoms=golden is None)]
+    tensors = tensors_of(everything, manifest.input)
+    if sets is not None:
+        tensors = np.concatenate([tensors, sets.validation])
+    report(f"scoring {len(tensors)} frames with the reference, {origin.reference_name}")
+    logits, activations = origin.reference(tensors)
+    direction = fit_direction(list(activations)) if origin.golden is None else origin.direction
+    truth = judged(logits, maps_of(activations, manifest, direction), manifest)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        model = Path(scratch) / "float32.onnx"
+        model.write_bytes(origin.onnx)
+        control = None
+        if sets is not None:
+            control = Control(manifest, sets.control, origin.reference(sets.control)[0])
+        shop = Workshop(model, manifest, Path(scratch), sets, control, report)
+        made = [candidate for target in chosen for candidate in candidates(target, precision, shop)]
+        floats = {} if precision == "float32" else _baselines(made, shop)
+    report(f"measuring parity on {len(tensors)} frames, and speed")
+    rows = settle(measure(made, Bar(manifest, tensors, truth, direction, floats)))
+
+    warnings = () if sets is None else sets.warnings
+    failed = tuple(t for t in chosen if not any(r.status == "kept" for r in rows if r.candidate.target == t))
+    if failed:
+        return Conversion(place, "", manifest, tuple(rows), warnings, failed)
+    kept = {row.candidate.target: row for row in rows if row.status == "kept"}
+    manifest = manifest.model_copy(
+        update={
+            "artefacts": {target: _artefact(kept[target], rows) for target in chosen},
+            "calibration": None if sets is None else sets.entry(),
+            "tools": {**manifest.tools, **tool_versions(chosen)},
+        }
+    )
+    files: dict[str, bytes] = {}
+    for target in chosen:
+        files |= kept[target].candidate.files
+    files[GOLDEN] = (origin.golden or _golden(pictures, logits, truth.heat_maps)).to_bytes()
+    if direction is not None:
+        files[DIRECTION] = _npy(direction)
+    files[PARITY] = _parity_file(manifest, rows, origin.reference_name, logits, frames is not None)
+    digest = write_bundle(out, manifest, files, replace=replace)
+    return Conversion(place, digest, manifest, tuple(rows), warnings)
+
+
+def _origin(source: Path, out: Path, weights: Weights | None, training: Training | None, golden: object) -> Origin:
+    name = out.name.removesuffix(".vmeg") or "model"
+    if source.is_dir():
+        if weights is not None or training is not None or golden is not None:
+            raise UsageError(
+                f"{source}: a bundle brings its input, labels, decision rule and golden frames; "
+                "leave out the options that say otherwise, or give the checkpoint"
+            )
+        return from_bundle(source, name)
+    golden_origin = "phantoms" if golden is None else _GIVEN
+    return from_checkpoint(source, name, weights or Weights(), training or Training(), golden_origin)
+
+
+def _sets(precision: Precision, quantization: Quantization, manifest: Manifest, report: Report) -> Sets | None:
+    if precision != "int8":
+        if quantization.sources:
+            raise UsageError(f"--calibration serves int8 alone, and --precision is {precision}; leave one out")
+        return None
+    report("gathering calibration frames")
+    sets = gather(
+        quantization.sources,
+        manifest.input,
+        calibration_frames=quantization.calibration_frames,
+        validation_frames=quantization.validation_frames,
+    )
+    report(
+        f"{len(sets.calibration)} frames to calibrate on, {len(sets.control)} for control, "
+        f"{len(sets.validation)} for the gate"
+    )
+    for warning in sets.warnings:
+        report(f"warning: {warning}")
+    return sets
+
+
+def _baselines(made: Sequence[Candidate], shop: Workshop) -> dict[str, Candidate]:
+    """Float32 on each engine that runs here, to tell whether a smaller precision is faster."""
+    targets = {candidate.target for candidate in made if candidate.stand_in is None}
+    floats = {"onnxruntime": exported(shop.model)} if "onnxruntime" in targets else {}
+    if "openvino" in targets:
+        quiet = Workshop(shop.model, shop.manifest, shop.scratch)
+        floats["openvino"] = candidates("openvino", "float32", quiet)[0]
+    return floats
+
+
+def _artefact(row: Row, rows: Sequence[Row]) -> Artefact:
+    return row.candidate.artefact.model_copy(update={"reason": reason_for(row, rows)})
+
+
+def _frames_of(golden: Golden) -> list[Frame]:
+    return [Frame(picture, index=index, source="golden frame") for index, picture in enumerate(golden.frames)]
+
+
+def _golden(pictures: Sequence[Frame], logits: npt.NDArray[np.float32], maps: npt.NDArray[np.floating[Any]]) -> Golden:
+    count = len(pictures)
+    return Golden(
+        tuple(cropped(frame) for frame in pictures),
+        np.asarray(logits[:count], dtype=np.float32),
+        np.asarray(maps[:count], dtype=np.float32),
+    )
+
+
+def _parity_file(
+    manifest: Manifest, rows: Sequence[Row], reference: str, logits: npt.NDArray[np.float32], given: bool
+) -> bytes:
+    """The table as JSON, with every frame's logits: parity under another decision rule can be worked out from them."""
+    origins = [manifest.golden_origin]
+    if manifest.golden_origin == "phantoms":
+        origins.append("more phantoms")
+    if given:
+        origins.append("frames given with --frames")
+    if manifest.calibration is not None and manifest.calibration.validation_frames:
+        origins.append(f"{manifest.calibration.validation_frames} validation frames")
+    content = {
+        "reference": reference,
+        "frames": len(logits),
+        "frames_origin": ", ".join(origins),
+        "machine": {
+            "architecture": platform.machine(),
+            "processors": usable_processors(),
+            "cpu_features": kernels.describe()["cpu_features"],
+        },
+        "artefacts": [row.to_json() for row in rows],
+        "logits": {
+            "reference": np.round(logits.astype(np.float64), 6).tolist(),
+            **{
+                row.candidate.target: np.round(row.logits.astype(np.float64), 6).tolist()
+                for row in rows
+                if row.status == "kept"
+            },
+        },
+    }
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _npy(array: npt.NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,241 @@
+"""For each target and precision, the artefacts that are worth measuring: candidates, of which at most one is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from vmeg_edge import kernels
+from vmeg_edge.backends import open_backend, place
+from vmeg_edge.errors import BackendMissingError, UsageError
+from vmeg_edge.manifest import Artefact, Manifest, Precision
+
+from .calibration import Sets
+from .control import MARGIN, Control
+from .linear_layers import linear_layers
+from .qdq_from_onnx import DYNAMIC, DYNAMIC_UNSIGNED, STATIC, TENSORRT, QdqQuantizer, QdqRecipe
+
+Target: TypeAlias = Literal["onnxruntime", "openvino", "tensorrt"]
+FloatPrecision: TypeAlias = Literal["float32", "float16", "bfloat16"]
+Report: TypeAlias = Callable[[str], None]
+Logits: TypeAlias = npt.NDArray[np.float32]
+
+PRECISIONS: Mapping[str, tuple[Precision, ...]] = {
+    "onnxruntime": ("float32", "int8"),
+    "openvino": ("float32", "bfloat16", "float16", "int8"),
+    "tensorrt": ("float32", "float16", "bfloat16", "int8"),
+}
+TARGETS = tuple(PRECISIONS)
+ONNX_NAME = "model.onnx"
+
+_GIVEN_BACK = (1, 2, 4, 8, 16)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An artefact that may be kept. ``says`` is a line on how it was made.
+
+    ``stand_in`` is what runs in its place where its engine cannot run on this machine (an ONNX model with the same
+    roundings); ``proof`` is then a line on what was built instead.
+    """
+
+    target: str
+    recipe: str
+    says: str
+    artefact: Artefact
+    files: Mapping[str, bytes]
+    stand_in: bytes | None = None
+    proof: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """What candidates are made from: the float32 ONNX file, its manifest, and for int8 the frames and the control."""
+
+    model: Path
+    manifest: Manifest
+    scratch: Path
+    sets: Sets | None = None
+    control: Control | None = None
+    report: Report = field(default=lambda _: None)
+
+    def for_int8(self) -> tuple[Sets, Control]:
+        """Frames and control. Raises `UsageError` where there are none."""
+        if self.sets is None or self.control is None:
+            raise UsageError("int8 is calibrated on frames; give --calibration SOURCE (stills, a cine, a folder)")
+        return self.sets, self.control
+
+
+def check_targets(targets: tuple[str, ...], precision: str) -> None:
+    """Refuse what no engine offers, or what this machine cannot prove, before any work is done.
+
+    Raises `UsageError`, or `BackendMissingError` with the command that adds what is missing.
+    """
+    from vmeg_edge.backends import availability
+
+    for target in targets:
+        if precision not in PRECISIONS[target]:
+            raise UsageError(
+                f"--precision {precision} is nothing that --target {target} computes in; "
+                f"choose one of {', '.join(PRECISIONS[target])}"
+            )
+        found = availability(target)
+        if not found.usable:
+            raise BackendMissingError(f"--target {target}: {found.reason}")
+        if target == "openvino":
+            from . import openvino_from_onnx
+
+            openvino_from_onnx.check_precision(precision)
+
+
+def candidates(target: str, precision: Precision, shop: Workshop) -> list[Candidate]:
+    """Make the candidates of one target. Raises `UsageError` or what the engine's tools raise."""
+    return _MAKERS[target](precision, shop)
+
+
+def _onnxruntime(precision: Precision, shop: Workshop) -> list[Candidate]:
+    if precision == "float32":
+        return [exported(shop.model)]
+    sets, _ = shop.for_int8()
+    recipes = [DYNAMIC, STATIC]
+    if not kernels.describe()["cpu_features"] or "avx512vnni" not in kernels.describe()["cpu_features"]:
+        recipes.append(DYNAMIC_UNSIGNED)
+    made = []
+    for recipe in recipes:
+        shop.report(f"quantizing for ONNX Runtime, {recipe.name}: {recipe.says}")
+        quantizer = QdqQuantizer(shop.model, sets.calibration, shop.scratch, recipe)
+
+        def pack(data: bytes, float_layers: tuple[str, ...], recipe: QdqRecipe = recipe) -> Candidate:
+            artefact = Artefact(files=(ONNX_NAME,), precision="int8", recipe=recipe.says, float_layers=float_layers)
+            return Candidate("onnxruntime", recipe.name, recipe.says, artefact, {ONNX_NAME: data})
+
+        made.append(_controlled(shop, quantizer, pack))
+    return made
+
+
+def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
+    from . import openvino_from_onnx as tool
+
+    if precision != "int8":
+        rest: FloatPrecision = precision
+        shop.report(f"writing OpenVINO IR, {precision}")
+        files = tool.to_files(tool.read(shop.model), halve=precision != "float32")
+        artefact = Artefact(files=tool.NAMES, precision=precision, float_precision=rest, recipe="export")
+        return [Candidate("openvino", "export", "the float32 graph", artefact, files)]
+    sets, control = shop.for_int8()
+    best, used, alpha = None, float("inf"), 0.0
+    for smooth in tool.SMOOTH:
+        shop.report(f"quantizing for OpenVINO with NNCF, SmoothQuant {smooth:g}, on {len(sets.calibration)} frames")
+        model = tool.quantize(shop.model, sets.calibration, smooth=smooth)
+        share = control.used(tool.logits_of(model, control.tensors))
+        if share < used:
+            best, used, alpha = model, share, smooth
+        if used <= MARGIN:
+            break
+    recipe, says = "nncf", f"NNCF post-training, transformer, SmoothQuant {alpha:g}"
+    if used > MARGIN:
+        shop.report(f"{used:.2f} of the gate's allowance is used on the control frames: giving layers back to float")
+        best = tool.quantize_with_control(shop.model, sets.calibration, control, smooth=alpha)
+        recipe, says = "nncf-control", f"{says}, accuracy control"
+    artefact = Artefact(
+        files=tool.NAMES,
+        precision="int8",
+        recipe=says,
+        float_layers=tuple(layer.name for layer in tool.float_layers(best, shop.model)),
+    )
+    return [Candidate("openvino", recipe, says, artefact, tool.to_files(best, halve=False))]
+
+
+def _tensorrt(precision: Precision, shop: Workshop) -> list[Candidate]:
+    from . import tensorrt_from_onnx as tool
+
+    def pack(model: onnx.ModelProto, half: FloatPrecision, float_layers: tuple[str, ...], says: str) -> Candidate:
+        data = model.SerializeToString(deterministic=True)
+        stand_in = tool.emulated(model).SerializeToString() if half == "bfloat16" else data
+        artefact = Artefact(
+            files=(tool.NAME,),
+            precision=precision,
+            float_precision=half,
+            recipe=says,
+            float_layers=float_layers,
+        )
+        shop.report("building TensorRT engines")
+        proof = tool.prove_build(data)
+        recipe = "q/dq" if precision == "int8" else "casts"
+        return Candidate("tensorrt", recipe, says, artefact, {tool.NAME: data}, stand_in, proof)
+
+    if precision == "float32":
+        return [pack(onnx.load(shop.model), "float32", (), "the float32 graph, strongly typed")]
+    if precision in ("float16", "bfloat16"):
+        half: tool.Half = "float16" if precision == "float16" else "bfloat16"
+        says = f"strongly typed {precision}; residual, LayerNorm and patch embedding float32"
+        return [pack(tool.lower(onnx.load(shop.model), half), half, (), says)]
+    sets, _ = shop.for_int8()
+    shop.report(f"quantizing for TensorRT: {TENSORRT.says}")
+    quantizer = QdqQuantizer(shop.model, sets.calibration, shop.scratch, TENSORRT)
+
+    def wrap(data: bytes, float_layers: tuple[str, ...]) -> Candidate:
+        artefact = Artefact(files=(ONNX_NAME,), precision="int8", float_layers=float_layers)
+        return Candidate("onnxruntime", TENSORRT.name, TENSORRT.says, artefact, {ONNX_NAME: data})
+
+    chosen = _controlled(shop, quantizer, wrap)
+    lowered = tool.lower(onnx.load_from_string(chosen.files[ONNX_NAME]), "float16")
+    return [pack(lowered, "float16", chosen.artefact.float_layers, f"{TENSORRT.says}; float16 elsewhere")]
+
+
+_MAKERS: Mapping[str, Callable[[Precision, Workshop], list[Candidate]]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "tensorrt": _tensorrt,
+}
+
+
+def exported(model: Path) -> Candidate:
+    """The float32 ONNX itself, for ONNX Runtime."""
+    artefact = Artefact(files=(ONNX_NAME,), precision="float32", recipe="export")
+    return Candidate("onnxruntime", "export", "the float32 graph", artefact, {ONNX_NAME: model.read_bytes()})
+
+
+def _controlled(
+    shop: Workshop, quantizer: QdqQuantizer, pack: Callable[[bytes, tuple[str, ...]], Candidate]
+) -> Candidate:
+    """Quantize; while control says that too much is used, leave 1, 2, 4, 8, 16 of the noisiest layers in float."""
+    _, control = shop.for_int8()
+    graph = onnx.load(shop.model, load_external_data=False).graph
+    names = {layer.node: layer.name for layer in linear_layers(graph)}
+    taken = {layer.node for layer in quantizer.taken()}
+    always = [node for node in names if node not in taken]
+    path = quantizer.quantize()
+    best = pack(path.read_bytes(), tuple(names[node] for node in always))
+    used = control.used(_logits(shop.manifest, best, control.tensors))
+    if used <= MARGIN:
+        return best
+    order = quantizer.worst_first(path)
+    for count in _GIVEN_BACK:
+        if count > len(order) // 2:
+            break
+        shop.report(f"{used:.2f} of the gate's allowance is used on the control frames: {count} layers back to float")
+        back = order[:count]
+        made = pack(quantizer.quantize(back).read_bytes(), tuple(names[n] for n in names if n in always or n in back))
+        share = control.used(_logits(shop.manifest, made, control.tensors))
+        if share < used:
+            best, used = made, share
+        if used <= MARGIN:
+            break
+    return best
+
+
+def _logits(manifest: Manifest, candidate: Candidate, tensors: npt.NDArray[np.uint8]) -> Logits:
+    """What a candidate for ONNX Runtime says of the frames."""
+    changed = manifest.model_copy(update={"artefacts": {"onnxruntime": candidate.artefact}})
+    backend = open_backend("onnxruntime", changed, candidate.files, place("onnxruntime"))
+    try:
+        return np.stack([backend.infer(tensor[None])[0].copy() for tensor in tensors])
+    finally:
+        backend.close()

@@ -1,0 +1,155 @@
+"""OpenVINO IR from the float32 ONNX: float, or int8 by NNCF with accuracy control that gives layers back to float."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import nncf
+import numpy as np
+import numpy.typing as npt
+import onnx
+import openvino as ov
+
+from vmeg_edge.errors import UsageError
+
+from .control import MARGIN, Control
+from .linear_layers import LinearLayer, linear_layers
+
+Tensors = npt.NDArray[np.uint8]
+
+NAMES = ("model.xml", "model.bin")
+RANKING_FRAMES = 8
+SMOOTH = (0.95, 0.5)  # NNCF's own value for transformers, then the milder one of the paper
+
+
+def read(model: Path) -> Any:
+    """The float32 model as OpenVINO reads it."""
+    return ov.Core().read_model(model)
+
+
+def to_files(model: Any, *, halve: bool) -> dict[str, bytes]:
+    """``model.xml`` and ``model.bin``; ``halve`` stores float weights in 16 bits."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / NAMES[0]
+        ov.save_model(model, path, compress_to_fp16=halve)
+        return {name: (Path(scratch) / name).read_bytes() for name in NAMES}
+
+
+def quantize(model: Path, calibration: Tensors, *, smooth: float) -> Any:
+    """Post-training int8 for a transformer: symmetric weights, asymmetric activations, the head in float.
+
+    ``smooth`` is SmoothQuant's alpha (Xiao et al. 2023, arXiv 2211.10438): how much of an activation channel's range
+    moves into the weights behind it.
+    """
+    with _quiet():
+        return nncf.quantize(
+            read(model),
+            nncf.Dataset([frame[None] for frame in calibration]),
+            subset_size=len(calibration),
+            **_recipe(model, smooth),
+        )
+
+
+def quantize_with_control(model: Path, calibration: Tensors, control: Control, *, smooth: float) -> Any:
+    """As `quantize`, then the layers that hurt most go back to float until ``control`` uses less than its margin."""
+
+    def validate(compiled: Any, frames: Iterable[Any]) -> tuple[float, None]:
+        places, logits = [], []
+        for place, tensor in frames:
+            places.append(int(place))
+            logits.append(compiled(tensor[None])["logits"][0].copy())
+        return -control.used(np.stack(logits), places), None
+
+    with _quiet():
+        return nncf.quantize_with_accuracy_control(
+            read(model),
+            nncf.Dataset([frame[None] for frame in calibration]),
+            nncf.Dataset(list(enumerate(control.tensors)), lambda item: item[1][None]),
+            validate,
+            max_drop=MARGIN,
+            subset_size=len(calibration),
+            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+                ranking_subset_size=RANKING_FRAMES
+            ),
+            **{_CONTROLLED.get(key, key): value for key, value in _recipe(model, smooth).items()},
+        )
+
+
+def logits_of(model: Any, tensors: Tensors) -> npt.NDArray[np.float32]:
+    """The logits ``[n, classes]``, with everything that is not int8 in float32."""
+    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return np.stack([compiled(tensor[None])["logits"][0].copy() for tensor in tensors])
+
+
+def float_layers(model: Any, source: Path) -> list[LinearLayer]:
+    """The linear layers of ``source`` whose weights are still float in the quantized ``model``."""
+    products = [op for op in model.get_ops() if op.get_type_name() in ("MatMul", "Convolution")]
+    nodes = {op.get_friendly_name().removesuffix("/WithoutBiases"): op for op in products}
+    layers = linear_layers(onnx.load(source, load_external_data=False).graph)
+    return [layer for layer in layers if not _has_int8_weights(nodes.get(layer.node))]
+
+
+_CONTROLLED = {"advanced_parameters": "advanced_quantization_parameters"}
+
+
+def _recipe(model: Path, smooth: float) -> dict[str, Any]:
+    head = linear_layers(onnx.load(model, load_external_data=False).graph)[-1]
+    return {
+        "model_type": nncf.ModelType.TRANSFORMER,
+        "preset": nncf.QuantizationPreset.MIXED,
+        "target_device": nncf.TargetDevice.ANY,
+        "ignored_scope": nncf.IgnoredScope(patterns=[f"^{head.node}(/.*)?$"], validate=False),
+        "advanced_parameters": nncf.AdvancedQuantizationParameters(
+            overflow_fix=nncf.OverflowFix.DISABLE,
+            smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=smooth),
+        ),
+    }
+
+
+def _has_int8_weights(op: Any) -> bool:
+    """Whether a product's second factor comes from an 8-bit constant or through a FakeQuantize."""
+    if op is None:
+        return False
+    node = op.input_value(1).get_node()
+    for _ in range(8):
+        kind = node.get_type_name()
+        if kind == "FakeQuantize":
+            return True
+        if kind == "Constant":
+            return node.get_element_type() in (ov.Type.i8, ov.Type.u8)
+        if not node.inputs():
+            return False
+        node = node.input_value(0).get_node()
+    return False
+
+
+def check_precision(precision: str) -> None:
+    """Refuse a float precision that this machine's CPU lacks, before any work is done. Raises `UsageError`."""
+    needed = {"bfloat16": "BF16", "float16": "FP16"}.get(precision)
+    if needed is None:
+        return
+    capabilities = list(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    if needed not in capabilities:
+        raise UsageError(
+            f"--precision {precision} for openvino cannot be proven here: this CPU has {', '.join(capabilities)}; "
+            "convert on a machine whose CPU has it, or choose another precision"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep NNCF's bars and advice off the user's screen; what matters is in our table."""
+    logger = logging.getLogger("nncf")
+    before = logger.level
+    nncf.set_log_level(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(before)

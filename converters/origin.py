@@ -1,0 +1,177 @@
+"""What is converted: a checkpoint, or a bundle whose float32 model is taken again; each with its float32 reference."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vmeg_edge.backends import open_backend, place
+from vmeg_edge.bundle import DIRECTION, GOLDEN, open_bundle, sha256_of
+from vmeg_edge.errors import UsageError
+from vmeg_edge.golden import Golden, parse_golden
+from vmeg_edge.manifest import Architecture, Artefact, DecisionRule, Explanation, Input, Manifest, ResizeMethod
+from vmeg_edge.manifest import Checkpoint as CheckpointEntry
+from vmeg_edge.scorer import direction_of
+
+from . import checkpoint as checkpoints
+from .architectures.vit import Pool
+from .onnx_from_checkpoint import Reference, export, reference
+from .tools import tool_versions
+
+Tensors = npt.NDArray[np.uint8]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+DEFAULT_LABELS = ("normal", "ventriculomegaly")
+DEFAULT_RULE = DecisionRule(temperature=1.0, threshold=0.5)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the trainer knows and the weights do not say: input, labels, and where the probability is cut.
+
+    The defaults are USF-MAE's evaluation transform: nearest, 224 by 224, ImageNet's mean and deviation.
+    """
+
+    labels: tuple[str, ...] | None = None
+    positive: str | None = None
+    resize: ResizeMethod = "nearest"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    decision: DecisionRule = DEFAULT_RULE
+    trained_on: Literal["phantoms"] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How to read the checkpoint: the options of `checkpoint.load`, and Eigen-CAM's layer."""
+
+    head: Path | None = None
+    new_head: int | None = None
+    pool: Pool | None = None
+    image_size: int | None = None
+    heads: int | None = None
+    seed: int = 0
+    cam_layer: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A float32 model ready to be converted.
+
+    ``manifest`` speaks of the float32 ONNX alone; ``onnx`` is that model's bytes. ``reference`` takes uint8
+    ``[n, H, W, 3]`` and gives logits and activations; ``reference_name`` says what it runs on. A bundle brings its
+    ``golden`` frames and its heat map's ``direction`` along.
+    """
+
+    manifest: Manifest
+    onnx: bytes
+    reference: Reference
+    reference_name: str
+    golden: Golden | None = None
+    direction: npt.NDArray[np.float32] | None = None
+
+
+def from_checkpoint(source: Path, name: str, weights: Weights, training: Training, golden_origin: str) -> Origin:
+    """Read a checkpoint and export it. Raises `CheckpointError` or `UsageError`."""
+    read = checkpoints.load(
+        source,
+        head=weights.head,
+        new_head=weights.new_head,
+        pool=weights.pool,
+        image_size=weights.image_size,
+        heads=weights.heads,
+        seed=weights.seed,
+    )
+    model = read.model(cam_layer=weights.cam_layer)
+    manifest = _manifest(source, name, read, model.cam_layer, training, golden_origin)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.onnx"
+        export(model, path, mean=training.mean, std=training.std)
+        data = path.read_bytes()
+    truth = reference(model, mean=training.mean, std=training.std)
+    return Origin(manifest, data, truth, f"torch {torch.__version__} float32")
+
+
+def from_bundle(source: str | PathLike[str], name: str) -> Origin:
+    """Take a bundle's float32 model for ONNX Runtime again, and its golden frames.
+
+    Raises `BundleError`, or `UsageError` where the bundle holds no float32 model.
+    """
+    bundle = open_bundle(source)
+    held = bundle.manifest.artefacts.get("onnxruntime")
+    if held is None or held.precision != "float32":
+        raise UsageError(
+            f"{bundle.path}: holds no float32 model for ONNX Runtime to start from; give the checkpoint, or a bundle "
+            "that was converted with --precision float32"
+        )
+    data = bundle.read(held.files[0])
+    backend = open_backend("onnxruntime", bundle.manifest, {held.files[0]: data}, place("onnxruntime"))
+
+    def truth(tensors: Tensors) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        logits, activations = [], []
+        for tensor in tensors:
+            scores, seen = backend.infer(tensor[None])
+            logits.append(scores.copy())
+            activations.append(seen.copy())
+        return np.stack(logits), np.stack(activations)
+
+    manifest = bundle.manifest.model_copy(
+        update={"name": name, "artefacts": {"onnxruntime": held}, "calibration": None}
+    )
+    golden = parse_golden(bundle.read(GOLDEN), manifest, str(bundle.path))
+    direction = direction_of(bundle) if DIRECTION in bundle.digests else None
+    said = f"ONNX Runtime {backend.report.version} float32, of the bundle {bundle.digest[:12]}"
+    return Origin(manifest, data, truth, said, golden, direction)
+
+
+def _manifest(
+    source: Path,
+    name: str,
+    read: checkpoints.Checkpoint,
+    cam_layer: str,
+    training: Training,
+    golden_origin: str,
+) -> Manifest:
+    config = read.config
+    labels = training.labels or (DEFAULT_LABELS if config.classes == 2 else None)
+    if labels is None:
+        raise UsageError(f"{source}: the head has {config.classes} classes; name them with --labels A,B,...")
+    if len(labels) != config.classes:
+        raise UsageError(f"{source}: the head has {config.classes} classes, and --labels names {len(labels)}")
+    positive = training.positive or labels[1]
+    if positive not in labels:
+        raise UsageError(f"--positive {positive!r} is not one of the labels {', '.join(labels)}")
+    size = config.image_size
+    return Manifest(
+        schema_version=1,
+        name=name,
+        architecture=Architecture(
+            family="vit",
+            patch=config.patch,
+            dim=config.dim,
+            depth=config.depth,
+            heads=config.heads,
+            pool=config.pool,
+            head="random" if read.head == "random" else "trained",
+        ),
+        input=Input(width=size, height=size, resize=training.resize, mean=training.mean, std=training.std),
+        labels=labels,
+        positive=positive,
+        decision=training.decision,
+        explanation=Explanation(layer=cam_layer, grid=(config.grid, config.grid), channels=config.dim),
+        artefacts={"onnxruntime": Artefact(files=("model.onnx",), precision="float32")},
+        checkpoint=CheckpointEntry(file=source.name, sha256=sha256_of(source)),
+        trained_on=training.trained_on,
+        tools=tool_versions(),
+        golden_origin=golden_origin,
+        notes=training.notes,
+    )

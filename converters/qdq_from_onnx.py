@@ -1,0 +1,159 @@
+"""Int8 ONNX by ONNX Runtime's quantizer: dynamic, static Q/DQ, and the Q/DQ that TensorRT takes.
+
+Linear layers (the patch embedding among them where the recipe can) get symmetric int8 weights, one scale a channel.
+Residual adds, LayerNorm, softmax, GELU, the products of attention and the head stay in float.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantType,
+    qdq_loss_debug,
+    quantize_dynamic,
+    quantize_static,
+)
+
+from .linear_layers import LinearLayer, quantizable
+
+Tensors = npt.NDArray[np.uint8]
+
+_RANKING_FRAMES = 2
+
+
+@dataclass(frozen=True)
+class QdqRecipe:
+    """One way to make an int8 ONNX model. ``activation`` is ``None`` where ranges are taken frame by frame."""
+
+    name: str
+    says: str
+    activation: QuantType | None
+    weight: QuantType = QuantType.QInt8
+    symmetric: bool = False
+    quantize_bias: bool = True
+
+
+DYNAMIC = QdqRecipe("dynamic", "activations ranged frame by frame (uint8), weights int8 per channel", None)
+DYNAMIC_UNSIGNED = QdqRecipe(
+    "dynamic-u8",
+    "activations ranged frame by frame (uint8), weights uint8 per channel: cannot saturate without VNNI",
+    None,
+    weight=QuantType.QUInt8,
+)
+STATIC = QdqRecipe("static", "Q/DQ, activations uint8 from calibration, weights int8 per channel", QuantType.QUInt8)
+TENSORRT = QdqRecipe(
+    "q/dq",
+    "explicit Q/DQ, activations and weights symmetric int8, weights per channel, float bias",
+    QuantType.QInt8,
+    symmetric=True,
+    quantize_bias=False,
+)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Hands out calibration frames one by one."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._frames = iter(tensors)
+
+    def get_next(self) -> dict[str, Any] | None:
+        frame = next(self._frames, None)
+        return None if frame is None else {"pixels": frame[None]}
+
+
+class QdqQuantizer:
+    """Quantizes one float32 model by a recipe, again and again with more layers left in float.
+
+    Ranges are measured once, over all of the calibration frames, and kept in ``scratch``.
+    """
+
+    def __init__(self, model: Path, calibration: Tensors, scratch: Path, recipe: QdqRecipe) -> None:
+        """``model`` is the float32 ONNX file; ``calibration`` is uint8 ``[n, H, W, 3]``."""
+        self.recipe = recipe
+        self._model = model
+        self._calibration = calibration
+        self._scratch = scratch
+        self.layers: list[LinearLayer] = quantizable(onnx.load(model, load_external_data=False).graph)
+
+    def quantize(self, float_nodes: Sequence[str] = ()) -> Path:
+        """Write the int8 model, its ``float_nodes`` left in float, and return its path (overwritten by the next)."""
+        out = self._scratch / f"{self.recipe.name.replace('/', '')}.onnx"
+        nodes = [layer.node for layer in self.taken() if layer.node not in set(float_nodes)]
+        with _quiet():
+            if self.recipe.activation is None:
+                quantize_dynamic(
+                    self._model,
+                    out,
+                    op_types_to_quantize=["MatMul", "Gemm"],
+                    per_channel=True,
+                    weight_type=self.recipe.weight,
+                    nodes_to_quantize=nodes,
+                )
+            else:
+                quantize_static(
+                    self._model,
+                    out,
+                    _Reader(self._calibration),
+                    op_types_to_quantize=["MatMul", "Gemm", "Conv"],
+                    per_channel=True,
+                    activation_type=self.recipe.activation,
+                    weight_type=self.recipe.weight,
+                    nodes_to_quantize=nodes,
+                    calibration_cache_path=out.with_suffix(".ranges.json"),
+                    extra_options={
+                        "ActivationSymmetric": self.recipe.symmetric,
+                        "WeightSymmetric": True,
+                        "QuantizeBias": self.recipe.quantize_bias,
+                    },
+                )
+        return out
+
+    def taken(self) -> list[LinearLayer]:
+        """The layers that the recipe quantizes unless told otherwise: a dynamic one cannot take convolutions."""
+        return [layer for layer in self.layers if self.recipe.activation is not None or layer.op != "Conv"]
+
+    def worst_first(self, quantized: Path) -> list[str]:
+        """Nodes by the noise that int8 adds to their input and their weights, most noise first.
+
+        The noise is measured by ONNX Runtime's debugging aid, as signal to quantization noise, on a few frames.
+        """
+        frames = self._calibration[:: max(1, len(self._calibration) // _RANKING_FRAMES)][:_RANKING_FRAMES]
+        augmented = self._scratch / "augmented.onnx"
+        with _quiet():
+            weights = qdq_loss_debug.compute_weight_error(
+                qdq_loss_debug.create_weight_matching(str(self._model), str(quantized))
+            )
+            seen = []
+            for path in (self._model, quantized):
+                qdq_loss_debug.modify_model_output_intermediate_tensors(str(path), str(augmented))
+                seen.append(qdq_loss_debug.collect_activations(str(augmented), _Reader(frames)))
+            activations = qdq_loss_debug.compute_activation_error(
+                qdq_loss_debug.create_activation_matching(*reversed(seen))
+            )
+
+        def noise(layer: LinearLayer) -> float:
+            figures = (weights.get(layer.weight), activations.get(layer.data, {}).get("qdq_err"))
+            return sum(10 ** (-float(figure) / 10) for figure in figures if figure is not None)
+
+        return [layer.node for layer in sorted(self.taken(), key=noise, reverse=True)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantizer's advice on preprocessing, which our export does not need, off the user's screen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

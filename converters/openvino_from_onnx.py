@@ -25,7 +25,7 @@ Tensors = npt.NDArray[np.uint8]
 
 NAMES = ("model.xml", "model.bin")
 RANKING_FRAMES = 8
-# SmoothQuant's alpha: the paper's, then NNCF's own for transformers, whose narrow ranges fail on frames of another kind.
+# SmoothQuant's alpha: the paper's, then NNCF's own for transformers, which fails on frames unlike the calibration's.
 SMOOTH = (0.5, 0.95)
 
 

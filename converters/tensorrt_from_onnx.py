@@ -34,7 +34,7 @@ def lower(model: onnx.ModelProto, half: Half) -> onnx.ModelProto:
     kept = _kept_in_float32(model.graph)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tiny weights that round to zero are what 16 bits mean
-        lowered = convert_float_to_float16(
+        lowered: onnx.ModelProto = convert_float_to_float16(
             model, keep_io_types=True, node_block_list=kept, op_block_list=[], disable_shape_infer=False
         )
     if half == "bfloat16":

@@ -88,6 +88,15 @@ class Scorer:
             frame = Frame(frame)
         return self._score(frame, self._preprocess, decode_ms, entered)
 
+    def logits(self, frame: Frame | Pixels) -> npt.NDArray[np.float32]:
+        """The model's bare answer to one frame, float32 ``[classes]``: what a decision rule is fitted on.
+
+        Raises `FrameError` or `BackendError`.
+        """
+        pixels = self._preprocess(frame if isinstance(frame, Frame) else Frame(frame))
+        logits, _ = self.backend.infer(pixels)
+        return np.array(logits)
+
     def _score(self, frame: Frame, preprocess: Preprocessor, decode_ms: float, entered: int) -> FrameResult:
         start = time.perf_counter_ns()
         region = preprocess.region_of(frame)

@@ -73,7 +73,7 @@ class PinnedArray:
         import ctypes
 
         memory = (ctypes.c_uint8 * self.nbytes).from_address(self._pinned)
-        self.host: npt.NDArray[Any] = np.frombuffer(memory, dtype=dtype).reshape(shape)
+        self.host: npt.NDArray[Any] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
 
     def upload(self, stream: Any) -> None:
         """Queue the copy to the GPU."""

@@ -188,11 +188,12 @@ def _text(info: Any, key: str) -> str:
 def _precision(compiled: ov.CompiledModel) -> str:
     names = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
     found = compiled.get_property("INFERENCE_PRECISION_HINT")
-    return names.get(found.get_type_name(), found.get_type_name())
+    name = str(found.get_type_name())
+    return names.get(name, name)
 
 
 def _dtype(port: Any) -> str:
-    name = port.element_type.get_type_name()
+    name = str(port.element_type.get_type_name())
     return _DTYPES.get(name, name)
 
 

@@ -188,4 +188,4 @@ def _chosen(asked: str) -> cuda.Gpu:
 
 
 def _dtype(trt: Any, dtype: Any) -> str:
-    return np.dtype(trt.nptype(dtype)).name
+    return str(np.dtype(trt.nptype(dtype)).name)

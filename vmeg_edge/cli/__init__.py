@@ -13,9 +13,10 @@ from vmeg_edge.errors import VmegError
 
 _COMMANDS = {
     "demo": "Play a phantom cine through the embedded demo model.",
-    "convert": "Turn a checkpoint into a bundle, and prove parity.",
+    "convert": "Turn a checkpoint into a bundle, quantize it, prove parity.",
     "score": "Score files: JSON lines, overlay video or picture.",
     "verify": "Check a bundle's digests and golden frames.",
+    "evaluate": "Hold labelled frames against bundles; fit a rule.",
     "info": "Show backends, kernels, CPU and versions.",
 }
 

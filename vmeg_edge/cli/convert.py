@@ -9,23 +9,9 @@ from typing import Any
 import click
 
 from vmeg_edge.cli.console import open_console, table
+from vmeg_edge.cli.options import read_band, read_numbers
 from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import DecisionRule
-
-
-def _floats(count: int, what: str) -> Any:
-    def read(_: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-        if value is None:
-            return None
-        try:
-            numbers = tuple(float(part) for part in value.split(","))
-        except ValueError:
-            numbers = ()
-        if len(numbers) != count:
-            raise click.BadParameter(f"{value!r} is not {what}", param=param)
-        return numbers
-
-    return read
 
 
 @click.command(name="convert")
@@ -45,13 +31,13 @@ def _floats(count: int, what: str) -> Any:
 )
 @click.option(
     "--mean",
-    callback=_floats(3, "three numbers such as 0.485,0.456,0.406"),
+    callback=read_numbers(3, "three numbers such as 0.485,0.456,0.406"),
     metavar="R,G,B",
     help="Normalisation. [default: ImageNet's]",
 )
 @click.option(
     "--std",
-    callback=_floats(3, "three numbers such as 0.229,0.224,0.225"),
+    callback=read_numbers(3, "three numbers such as 0.229,0.224,0.225"),
     metavar="R,G,B",
     help="Normalisation. [default: ImageNet's]",
 )
@@ -62,7 +48,7 @@ def _floats(count: int, what: str) -> Any:
 @click.option("--threshold", type=float, default=0.5, show_default=True, help="Probability that counts as suspected.")
 @click.option(
     "--abstain",
-    callback=_floats(2, "two probabilities such as 0.4,0.6"),
+    callback=read_band,
     metavar="LOW,HIGH",
     help="Between these, no decision is given.",
 )

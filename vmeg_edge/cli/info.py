@@ -12,7 +12,27 @@ import click
 
 from vmeg_edge.cli.console import open_console, table
 
-_PACKAGES = ("numpy", "opencv-python-headless", "onnxruntime", "pydantic", "pydicom", "torch", "onnx")
+_PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu13-bindings",
+    "cuda-bindings",
+    "pydantic",
+    "pydicom",
+    "torch",
+    "onnx",
+    "nncf",
+)
+
+RUN_ON_HARDWARE = {
+    "onnxruntime": "has run on x86-64 CPUs",
+    "openvino": "has run on x86-64 CPUs, never yet on an Intel GPU or NPU",
+    "tensorrt": "has built engines for SM 8.9 and 12.0 (TensorRT-RTX), and has never yet run on a GPU",
+}
+"""What this release has been run on, as plain words: an untried path says so."""
 
 
 @click.command(name="info")
@@ -43,8 +63,13 @@ def _show(content: dict[str, Any]) -> None:
         console.print(f"kernels: {kernels['implementation']}, {kernels['isa'] or 'NumPy'} ({kernels['reason']})")
         console.print(f"  instruction sets here: {', '.join(kernels['isa_available']) or 'none built'}")
         console.print(f"  CPU features: {', '.join(kernels['cpu_features']) or 'unknown'}")
-    backends = [(b["name"], b["version"] or "-", ", ".join(b["devices"]), b["reason"]) for b in content["backends"]]
-    console.print(table("backends", ("name", "version", "devices", "state"), backends, text_columns=4))
+    backends = [
+        (b["name"], b["version"] or "-", ", ".join(b["found"]) or "none found", b["state"]) for b in content["backends"]
+    ]
+    console.print(table("backends", ("name", "version", "devices here", "state"), backends, text_columns=4))
+    for backend in content["backends"]:
+        console.print(f"{backend['name']}: this release {backend['run_on_hardware']}")
+    console.print(f"engine cache: {content['engine_cache']} (set {content['cache_variable']} to move it)")
     inputs = [(source["formats"], source["reason"]) for source in content["sources"]]
     console.print(table("inputs", ("formats", "state"), inputs, text_columns=2))
     versions = ", ".join(f"{name} {value or 'absent'}" for name, value in content["packages"].items())
@@ -56,7 +81,8 @@ def _show(content: dict[str, Any]) -> None:
 def _collect() -> dict[str, Any]:
     from vmeg_edge import kernels
     from vmeg_edge._version import __version__
-    from vmeg_edge.backends import BACKENDS, availability, usable_processors
+    from vmeg_edge.backends import BACKENDS, availability, cache_folder, devices_of, usable_processors
+    from vmeg_edge.backends.cache import CACHE_VARIABLE
     from vmeg_edge.bundle import open_bundle
     from vmeg_edge.cli.options import DEMO_BUNDLE
     from vmeg_edge.errors import VmegError
@@ -71,7 +97,16 @@ def _collect() -> dict[str, Any]:
     backends = []
     for name in BACKENDS:
         found = availability(name)
-        backends.append({**asdict(found.entry), "version": found.version, "reason": found.reason})
+        devices, why = devices_of(name) if found.usable else ((), found.reason)
+        backends.append(
+            {
+                **asdict(found.entry),
+                "version": found.version,
+                "found": list(devices),
+                "state": "; ".join(part for part in ("usable" if devices else "", why) if part),
+                "run_on_hardware": RUN_ON_HARDWARE[name],
+            }
+        )
     sources = []
     for kind in KINDS:
         try:
@@ -99,6 +134,8 @@ def _collect() -> dict[str, Any]:
         "processors": usable_processors(),
         "kernels": described,
         "backends": backends,
+        "engine_cache": str(cache_folder()),
+        "cache_variable": CACHE_VARIABLE,
         "sources": sources,
         "packages": {name: _version(name) for name in _PACKAGES},
         "demo_bundle": demo,

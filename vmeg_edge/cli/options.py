@@ -28,6 +28,26 @@ def read_region(_: click.Context, param: click.Parameter, value: str | None) -> 
     return Region(x, y, width, height)
 
 
+def read_numbers(count: int, what: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback for an option whose value is ``count`` numbers with commas between; ``what`` shows an example."""
+
+    def read(_: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+        if value is None:
+            return None
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != count:
+            raise click.BadParameter(f"{value!r} is not {what}", param=param)
+        return numbers
+
+    return read
+
+
+read_band = read_numbers(2, "two probabilities such as 0.4,0.6")
+
+
 def runtime_options(command: F) -> F:
     """``--bundle`` and `engine_options`: what opens a scorer."""
     for option in (

@@ -1,0 +1,96 @@
+"""A table of labelled frames: ``path,label`` and, where they are known, ``patient`` and ``split``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from vmeg_edge.errors import SourceError
+
+_SERIES = re.compile(r"[_-]\d+_of_\d+$")
+_SPLITS = ("fit", "test", "")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One file and what it shows. ``group`` is what is resampled and split as a whole: the patient, or the series."""
+
+    path: Path
+    label: str
+    group: str
+    split: str = ""
+
+
+def read_labels(path: str | PathLike[str], labels: tuple[str, ...]) -> list[Labelled]:
+    """Read a CSV with the columns ``path`` (relative to it) and ``label`` (one of ``labels``).
+
+    The column ``patient`` groups files; without it, a file's series (``_1_of_3``) does. The column ``split`` may say
+    ``fit`` or ``test``. A byte order mark, any line ending, commas or semicolons are understood.
+
+    Raises `SourceError` that names the line: a column, a label or a file that is not there, or labels that clash.
+    """
+    source = Path(path)
+    try:
+        text = source.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SourceError(f"{source}: cannot be read ({error.strerror or error}); check the path") from None
+    except UnicodeDecodeError:
+        raise SourceError(f"{source}: is not UTF-8 text; save it as CSV in UTF-8") from None
+    head = text.split("\n", 1)[0]
+    delimiter = ";" if head.count(";") > head.count(",") else ","
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
+    for needed in ("path", "label"):
+        if needed not in columns:
+            held = ", ".join(name for name in columns if name) or "none"
+            raise SourceError(f"{source}: has no column {needed!r}; its columns are: {held}")
+    found: dict[Path, tuple[int, Labelled]] = {}
+    missing: list[str] = []
+    for row in rows:
+        line = rows.line_num
+        cell = {key: (row.get(name) or "").strip() for key, name in columns.items()}
+        if not any(cell.values()):
+            continue
+        if cell["label"] not in labels:
+            raise SourceError(
+                f"{source}: line {line}: the label {cell['label']!r} is none of the bundle's: {', '.join(labels)}"
+            )
+        if not cell["path"]:
+            raise SourceError(f"{source}: line {line}: the path is empty; name a file")
+        split = cell.get("split", "").lower()
+        if split not in _SPLITS:
+            raise SourceError(f"{source}: line {line}: the split {split!r} is neither fit nor test")
+        file = source.parent / cell["path"]
+        if not file.exists():
+            missing.append(f"line {line} names {cell['path']}")
+            continue
+        made = Labelled(
+            file, cell["label"], cell.get("patient") or _SERIES.sub("", str(Path(cell["path"]).with_suffix(""))), split
+        )
+        if file in found:
+            first, other = found[file]
+            what = "gives it another label" if other.label != made.label else "repeats it"
+            raise SourceError(f"{source}: {cell['path']}: line {first} labels it and line {line} {what}; keep one")
+        found[file] = (line, made)
+    if missing:
+        raise SourceError(
+            f"{source}: {len(missing)} files are not there: {missing[0]}; paths are relative to the CSV's folder"
+        )
+    if not found:
+        raise SourceError(f"{source}: holds no labelled file; give lines of path,label")
+    _check_splits(source, [made for _, made in found.values()])
+    return [made for _, made in found.values()]
+
+
+def _check_splits(source: Path, rows: list[Labelled]) -> None:
+    """A patient on both sides of a split would be tested on what was fitted."""
+    sides: dict[str, str] = {}
+    for row in rows:
+        if row.split and sides.setdefault(row.group, row.split) != row.split:
+            raise SourceError(f"{source}: {row.group} is in both splits, fit and test; keep a patient in one")
+    if any(row.split for row in rows) and not all(row.split for row in rows):
+        raise SourceError(f"{source}: some lines have a split and some have none; fill the column or leave it out")

@@ -131,14 +131,14 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
     sets, control = shop.for_int8()
     best, used, alpha = None, float("inf"), 0.0
     for smooth in tool.SMOOTH:
-        shop.report(f"quantizing for OpenVINO with NNCF, SmoothQuant {smooth:g}, on {len(sets.calibration)} frames")
+        shop.report(f"quantizing for OpenVINO with NNCF, {_smoothing(smooth)}, on {len(sets.calibration)} frames")
         model = tool.quantize(shop.model, sets.calibration, smooth=smooth)
         share = control.used(tool.logits_of(model, control.tensors))
         if share < used:
             best, used, alpha = model, share, smooth
         if used <= MARGIN:
             break
-    recipe, says = "nncf", f"NNCF post-training, transformer, SmoothQuant {alpha:g}"
+    recipe, says = "nncf", f"NNCF post-training, transformer, full ranges, {_smoothing(alpha)}"
     if used > MARGIN:
         shop.report(f"{used:.2f} of the gate's allowance is used on the control frames: giving layers back to float")
         best = tool.quantize_with_control(shop.model, sets.calibration, control, smooth=alpha)
@@ -150,6 +150,10 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
         float_layers=tuple(layer.name for layer in tool.float_layers(best, shop.model)),
     )
     return [Candidate("openvino", recipe, says, artefact, tool.to_files(best, halve=False))]
+
+
+def _smoothing(alpha: float) -> str:
+    return "no SmoothQuant" if alpha < 0 else f"SmoothQuant {alpha:g}"
 
 
 def _tensorrt(precision: Precision, shop: Workshop) -> list[Candidate]:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from vmeg_edge.cli.options import DEMO_BUNDLE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engines_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compiled engines of the tests stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VMEG_EDGE_CACHE", str(tmp_path_factory.mktemp("engines")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from vmeg_edge import kernels
 from vmeg_edge.backends import open_backend, place
 from vmeg_edge.errors import BackendMissingError, UsageError
 from vmeg_edge.manifest import Artefact, Manifest, Precision
 
 from .calibration import Sets
 from .control import MARGIN, Control
+from .cpu import saturates
 from .linear_layers import linear_layers
 from .qdq_from_onnx import DYNAMIC, DYNAMIC_UNSIGNED, STATIC, TENSORRT, QdqQuantizer, QdqRecipe
 
@@ -104,7 +104,7 @@ def _onnxruntime(precision: Precision, shop: Workshop) -> list[Candidate]:
         return [exported(shop.model)]
     sets, _ = shop.for_int8()
     recipes = [DYNAMIC, STATIC]
-    if not kernels.describe()["cpu_features"] or "avx512vnni" not in kernels.describe()["cpu_features"]:
+    if saturates():
         recipes.append(DYNAMIC_UNSIGNED)
     made = []
     for recipe in recipes:
@@ -153,7 +153,8 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
 
 
 def _smoothing(alpha: float) -> str:
-    return "no SmoothQuant" if alpha < 0 else f"SmoothQuant {alpha:g}"
+    said = "no SmoothQuant" if alpha < 0 else f"SmoothQuant {alpha:g}"
+    return f"{said}, weights of 7 bits since this processor saturates" if saturates() else said
 
 
 def _tensorrt(precision: Precision, shop: Workshop) -> list[Candidate]:

@@ -20,14 +20,15 @@ from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 from vmeg_edge.errors import UsageError
 
 from .control import MARGIN, Control
+from .cpu import saturates
 from .linear_layers import LinearLayer, linear_layers, quantizable
 
 Tensors = npt.NDArray[np.uint8]
 
 NAMES = ("model.xml", "model.bin")
 RANKING_FRAMES = 8
-# SmoothQuant's alpha, in the order of trying: off, then the paper's. Full ranges without it moved frames of another kind
-# least; NNCF's own choice for transformers (0.95, ranges from means) moved one by 0.34.
+# SmoothQuant's alpha, in the order of trying: off, then the paper's. Full ranges without it moved frames of another
+# kind least; NNCF's own choice for transformers (0.95, ranges from means) moved one by 0.34.
 OFF = -1.0
 SMOOTH = (OFF, 0.5)
 
@@ -114,8 +115,8 @@ def _recipe(model: Path, smooth: float) -> dict[str, Any]:
         "target_device": nncf.TargetDevice.ANY,
         "ignored_scope": nncf.IgnoredScope(patterns=[f"^{node}(/.*)?$" for node in floats], validate=False),
         "advanced_parameters": nncf.AdvancedQuantizationParameters(
-            overflow_fix=nncf.OverflowFix.DISABLE,
-            # NNCF's own default is the mean of the frames' extremes, which clips every frame that is out of the common run.
+            overflow_fix=nncf.OverflowFix.ENABLE if saturates() else nncf.OverflowFix.DISABLE,
+            # NNCF's own default is the mean of the frames' extremes, which clips whatever is out of the common run.
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
             smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=smooth),
         ),

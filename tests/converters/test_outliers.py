@@ -56,7 +56,7 @@ def test_the_shipped_recipes_pass_their_gates_there(checkpoint: Path, tmp_path: 
         tmp_path / "o.vmeg",
         targets=("onnxruntime", "openvino", "tensorrt"),
         precision="int8",
-        quantization=Quantization((shared_data("fetal_brain"),), calibration_frames=24, validation_frames=16),
+        quantization=Quantization((shared_data("fetal_brain"),), calibration_frames=16, validation_frames=8),
         training=Training(decision=RULE),
     ).check()
     kept = {row.candidate.target: row for row in done.rows if row.status == "kept"}

@@ -13,7 +13,6 @@ Of very many frames a sample is held, those whose digests are smallest, so that 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -29,6 +28,8 @@ from vmeg_edge.manifest import CalibrationSet, Input
 from vmeg_edge.phantom import phantoms
 from vmeg_edge.preprocess import Preprocessor
 from vmeg_edge.sources import open_source
+
+from .series import series_of
 
 Tensors = npt.NDArray[np.uint8]
 
@@ -47,7 +48,6 @@ _CONTROL_SHARE = 1 / 4  # of what validation leaves
 _CANDIDATES = 2048
 _THUMBNAIL = 16
 _ALIKE = 4.0  # grey levels of mean difference between thumbnails below which a set teaches one picture only
-_SERIES = re.compile(r"[_-]\d+_of_\d+$")
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,18 +148,12 @@ def _read(source: str | PathLike[str], spec: Input, pool: _Pool) -> list[str]:
     with open_source(source) as opened:
         for item in opened:
             if isinstance(item, Frame):
-                pool.add(_group(item.source), preprocess(item)[0])
+                pool.add(series_of(item.source), preprocess(item)[0])
             else:
                 lost.append(item.reason)
     if not lost:
         return []
     return [f"{source}: {len(lost)} frames could not be read and were left out: {lost[0]}"]
-
-
-def _group(name: str) -> str:
-    """The file's name without its ending and without its place in a series."""
-    path = Path(name)
-    return str(path.with_name(_SERIES.sub("", path.stem)))
 
 
 def _shown(source: str | PathLike[str]) -> str:

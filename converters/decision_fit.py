@@ -111,12 +111,11 @@ def write_fitted(bundle: Bundle, rule: DecisionRule, out: str | PathLike[str], *
     """Write the bundle with another rule, its parity worked out anew from the stored logits; return its digest.
 
     Raises `ParityError` where an artefact no longer passes under the rule (a low temperature sharpens differences),
-    `OutputError` where ``out`` cannot be written.
+    `UsageError` where the bundle stores no logits, `OutputError` where ``out`` cannot be written.
     """
     manifest = bundle.manifest.model_copy(update={"decision": rule})
     files = {name: bundle.read(name) for name in bundle.digests if name != MANIFEST}
-    if PARITY in files:
-        files[PARITY] = _parity_under(manifest, files[PARITY])
+    files[PARITY] = _parity_under(manifest, files.get(PARITY, b"{}"), str(bundle.path))
     return write_bundle(out, manifest, files, replace=replace_it)
 
 
@@ -143,10 +142,12 @@ def _threshold(p: npt.NDArray[np.float64], truth: npt.NDArray[np.bool_], criteri
     return float((best + below.max()) / 2) if len(below) else best
 
 
-def _parity_under(manifest: Manifest, data: bytes) -> bytes:
+def _parity_under(manifest: Manifest, data: bytes, origin: str) -> bytes:
     """``parity.json`` with the figures in probability worked out again; heat maps do not depend on the rule."""
     content: dict[str, Any] = json.loads(data)
     stored = content.get("logits", {})
+    if not {"reference", *manifest.artefacts} <= stored.keys():
+        raise UsageError(f"{origin}: its parity.json holds no logits to prove another rule by; convert it again")
     for row in content.get("artefacts", []):
         target = row.get("target")
         if row.get("status", "kept") != "kept" or target not in stored:

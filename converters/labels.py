@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from vmeg_edge.errors import SourceError
 
-_SERIES = re.compile(r"[_-]\d+_of_\d+$")
+from .series import series_of
+
 _SPLITS = ("fit", "test", "")
 
 
@@ -68,9 +68,7 @@ def read_labels(path: str | PathLike[str], labels: tuple[str, ...]) -> list[Labe
         if not file.exists():
             missing.append(f"line {line} names {cell['path']}")
             continue
-        made = Labelled(
-            file, cell["label"], cell.get("patient") or _SERIES.sub("", str(Path(cell["path"]).with_suffix(""))), split
-        )
+        made = Labelled(file, cell["label"], cell.get("patient") or series_of(cell["path"]), split)
         if file in found:
             first, other = found[file]
             what = "gives it another label" if other.label != made.label else "repeats it"

@@ -220,9 +220,9 @@ def test_a_fitted_rule_is_written_with_its_provenance_and_the_bundle_serves(
     vmeg_edge: Callable, table: Path, demo_int8: Made, tmp_path: Path
 ) -> None:
     out = tmp_path / "fitted.vmeg"
-    ran = vmeg_edge(
-        "evaluate", table, "--bundle", demo_int8.path, "--backend", "openvino", "--fit-threshold", "f1", "--abstain", "0.01,0.99", "--out", out, "--json", "--resamples", 20,
-    )  # fmt: skip
+    fit = ("--fit-threshold", "f1", "--abstain", "0.01,0.99", "--out", out)
+    one = ("--bundle", demo_int8.path, "--backend", "openvino")
+    ran = vmeg_edge("evaluate", table, *one, *fit, "--json", "--resamples", 20)
     assert ran.code == 0, ran.err
     content = json.loads(ran.out)
     assert content["part"] == "the part that was not fitted on"
@@ -248,6 +248,12 @@ def test_a_rule_under_which_int8_fails_its_gate_is_not_written(demo_int8: Made, 
 
     with pytest.raises(ParityError, match="the rule was not written"):
         decision_fit.write_fitted(bundle, sharp, tmp_path / "x.vmeg", replace_it=False)
+    assert not (tmp_path / "x.vmeg").exists()
+
+
+def test_a_bundle_that_stores_no_logits_is_not_given_another_rule(bundle_copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no logits"):
+        decision_fit.write_fitted(open_bundle(bundle_copy), RULE, tmp_path / "x.vmeg", replace_it=False)
     assert not (tmp_path / "x.vmeg").exists()
 
 

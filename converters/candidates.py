@@ -141,8 +141,11 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
     recipe, says = "nncf", f"NNCF post-training, transformer, full ranges, {_smoothing(alpha)}"
     if used > MARGIN:
         shop.report(f"{used:.2f} of the gate's allowance is used on the control frames: giving layers back to float")
-        best = tool.quantize_with_control(shop.model, sets.calibration, control, smooth=alpha)
-        recipe, says = "nncf-control", f"{says}, accuracy control"
+        controlled = tool.quantize_with_control(shop.model, sets.calibration, control)
+        if control.used(tool.logits_of(controlled, control.tensors)) < used:
+            best = controlled
+            recipe = "nncf-control"
+            says = f"NNCF post-training, transformer, full ranges, {_smoothing(tool.OFF)}, accuracy control"
     artefact = Artefact(
         files=tool.NAMES,
         precision="int8",

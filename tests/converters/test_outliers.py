@@ -69,6 +69,16 @@ def test_the_shipped_recipes_pass_their_gates_there(checkpoint: Path, tmp_path: 
     assert "SM 8.9 and 12.0" in kept["tensorrt"].candidate.proof or "GPU at hand" in kept["tensorrt"].candidate.proof
 
 
+def test_float16_for_tensorrt_holds_the_outliers_and_builds(checkpoint: Path, tmp_path: Path) -> None:
+    done = convert(
+        checkpoint, tmp_path / "h.vmeg", targets=("tensorrt",), precision="float16", training=Training(decision=RULE)
+    ).check()
+    (row,) = done.rows
+    assert row.parity.non_finite_frames == 0
+    assert row.parity.max_abs_dp <= 1e-2
+    assert "25 normalization float" in row.candidate.proof
+
+
 def test_quantizing_everything_fails_the_gate_there(checkpoint: Path, tmp_path: Path) -> None:
     model = checkpoints.load(checkpoint).model()
     source, naive = tmp_path / "float.onnx", tmp_path / "naive.onnx"

@@ -123,7 +123,7 @@ BACKENDS: Mapping[str, BackendEntry] = {
     "openvino": BackendEntry(
         name="openvino",
         module="vmeg_edge.backends.openvino",
-        packages=(Package("openvino", "openvino", "2025.0"),),
+        packages=(Package("openvino", "openvino", "2025.4"),),
         install="pip install 'vmeg-edge[openvino]'",
         default_device="CPU",
         devices=("CPU", "GPU", "NPU"),
@@ -133,8 +133,8 @@ BACKENDS: Mapping[str, BackendEntry] = {
         module="vmeg_edge.backends.tensorrt",
         packages=(
             Package("tensorrt", "tensorrt", "10.0"),
-            Package("tensorrt_rtx", "tensorrt-rtx", "1.4"),
-            Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu13-bindings", "1.4"),
+            Package("tensorrt_rtx", "tensorrt-rtx", "1.7"),
+            Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu13-bindings", "1.7"),
         ),
         install="pip install 'vmeg-edge[tensorrt-rtx]' (GeForce and RTX), or 'vmeg-edge[tensorrt]' from NVIDIA's index",
         default_device="CUDA:0",

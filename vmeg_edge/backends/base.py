@@ -136,7 +136,8 @@ BACKENDS: Mapping[str, BackendEntry] = {
             Package("tensorrt_rtx", "tensorrt-rtx", "1.7"),
             Package("tensorrt_rtx_bindings", "tensorrt-rtx-cu13-bindings", "1.7"),
         ),
-        install="pip install 'vmeg-edge[tensorrt-rtx]' (GeForce and RTX), or 'vmeg-edge[tensorrt]' from NVIDIA's index",
+        install="pip install 'vmeg-edge[tensorrt-rtx]' (GeForce and RTX), or "
+        "pip install --extra-index-url https://pypi.nvidia.com 'vmeg-edge[tensorrt]'",
         default_device="CUDA:0",
         devices=("CUDA:0",),
     ),

@@ -83,7 +83,7 @@ class RunReport:
         if self._provenance:
             parts = self._provenance
             lines.append(
-                f"{parts['name']} ({parts['bundle'][:12]}) on {parts['backend']} {parts['version']}, "
+                f"{parts['name']} ({parts['bundle'][:12]}) on {parts['backend']} {parts['version'].partition('-')[0]}, "
                 f"{parts['device']}, {parts['precision']}, {parts['threads']} threads, "
                 f"{parts['kernels']['implementation']} kernels {parts['kernels']['isa'] or ''}".rstrip()
             )

@@ -89,7 +89,7 @@ def command(bundle: Path | None, backend: str | None, device: str | None, thread
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     golden = row["golden"]
     return (
-        f"{row['backend']} {row['version']}",
+        f"{row['backend']} {row['version'].partition('-')[0]}",
         row["device"],
         row["precision"],
         "passed" if row["passed"] else "FAILED",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from vmeg_edge.backends import open_backend, place
+from vmeg_edge.backends import availability, open_backend, place
 from vmeg_edge.errors import BackendMissingError, UsageError
 from vmeg_edge.manifest import Artefact, Manifest, Precision
 
@@ -21,7 +21,6 @@ from .cpu import saturates
 from .linear_layers import linear_layers
 from .qdq_from_onnx import DYNAMIC, DYNAMIC_UNSIGNED, STATIC, TENSORRT, QdqQuantizer, QdqRecipe
 
-Target: TypeAlias = Literal["onnxruntime", "openvino", "tensorrt"]
 FloatPrecision: TypeAlias = Literal["float32", "float16", "bfloat16"]
 Report: TypeAlias = Callable[[str], None]
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -31,7 +30,6 @@ PRECISIONS: Mapping[str, tuple[Precision, ...]] = {
     "openvino": ("float32", "bfloat16", "float16", "int8"),
     "tensorrt": ("float32", "float16", "bfloat16", "int8"),
 }
-TARGETS = tuple(PRECISIONS)
 ONNX_NAME = "model.onnx"
 
 _GIVEN_BACK = (1, 2, 4, 8, 16)
@@ -77,8 +75,6 @@ def check_targets(targets: tuple[str, ...], precision: str) -> None:
 
     Raises `UsageError`, or `BackendMissingError` with the command that adds what is missing.
     """
-    from vmeg_edge.backends import availability
-
     for target in targets:
         if precision not in PRECISIONS[target]:
             raise UsageError(

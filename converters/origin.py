@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from vmeg_edge.backends import open_backend, place
-from vmeg_edge.bundle import DIRECTION, GOLDEN, open_bundle, sha256_of
+from vmeg_edge.bundle import GOLDEN, open_bundle, sha256_of
 from vmeg_edge.errors import UsageError
 from vmeg_edge.golden import Golden, parse_golden
 from vmeg_edge.manifest import Architecture, Artefact, DecisionRule, Explanation, Input, Manifest, ResizeMethod
@@ -128,7 +128,7 @@ def from_bundle(source: str | PathLike[str], name: str) -> Origin:
         update={"name": name, "artefacts": {"onnxruntime": held}, "calibration": None}
     )
     golden = parse_golden(bundle.read(GOLDEN), manifest, str(bundle.path))
-    direction = direction_of(bundle) if DIRECTION in bundle.digests else None
+    direction = direction_of(bundle)
     said = f"ONNX Runtime {backend.report.version} float32, of the bundle {bundle.digest[:12]}"
     return Origin(manifest, data, truth, said, golden, direction)
 

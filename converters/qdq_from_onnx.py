@@ -6,7 +6,6 @@ Residual adds, LayerNorm, softmax, GELU, the products of attention and the head 
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,8 +30,6 @@ Tensors = npt.NDArray[np.uint8]
 
 _LINEAR = ("MatMul", "Gemm", "Conv")
 _RANKING_FRAMES = 2
-# Older quantizers measure the ranges anew each time.
-_KEEPS_RANGES = "calibration_cache_path" in inspect.signature(quantize_static).parameters
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 class QdqQuantizer:
     """Quantizes one float32 model by a recipe, again and again with more layers left in float.
 
-    Ranges are measured over all of the calibration frames, and kept in ``scratch`` where the quantizer can.
+    Ranges are measured once, over all of the calibration frames, and kept in ``scratch``.
     """
 
     def __init__(self, model: Path, calibration: Tensors, scratch: Path, recipe: QdqRecipe) -> None:
@@ -119,7 +116,7 @@ class QdqQuantizer:
                     activation_type=self.recipe.activation,
                     weight_type=self.recipe.weight,
                     nodes_to_quantize=nodes,
-                    **({"calibration_cache_path": out.with_suffix(".ranges.json")} if _KEEPS_RANGES else {}),
+                    calibration_cache_path=out.with_suffix(".ranges.json"),
                     extra_options={
                         "ActivationSymmetric": self.recipe.symmetric,
                         "WeightSymmetric": True,

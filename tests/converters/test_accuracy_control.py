@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from vmeg_edge.converters import candidates, openvino_from_onnx
 from vmeg_edge.converters.calibration import gather
-from vmeg_edge.converters.candidates import Workshop
+from vmeg_edge.converters.candidates import Candidate, Workshop
 from vmeg_edge.converters.control import Control
+from vmeg_edge.converters.measure import Row, reason_for, settle
 from vmeg_edge.converters.origin import from_bundle
+
+from vmeg_edge.manifest import Artefact
+from vmeg_edge.parity import Parity
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +82,32 @@ def test_the_share_of_the_allowance_is_the_gates(shop: Workshop) -> None:
     shifted[:, 1] = -0.02  # and just below the threshold: a flip
     assert flat.used(shifted) == 2.0
     assert flat.used(np.full((4, 2), np.nan, np.float32)) == float("inf")
+
+
+def test_a_processor_that_saturates_gets_unsigned_weights_and_weights_of_seven_bits(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candidates, "saturates", lambda: True)
+    monkeypatch.setattr(openvino_from_onnx, "saturates", lambda: True)
+    made = {made.recipe: made for made in candidates.candidates("onnxruntime", "int8", shop)}
+    assert set(made) == {"dynamic", "static", "dynamic-u8"}
+    model = onnx.load_from_string(made["dynamic-u8"].files["model.onnx"])
+    kinds = {tensor.data_type for tensor in model.graph.initializer if tensor.name.endswith("_quantized")}
+    assert kinds == {onnx.TensorProto.UINT8}
+    (narrow,) = candidates.candidates("openvino", "int8", shop)
+    assert "weights of 7 bits" in narrow.says
+
+
+def test_int8_that_is_not_faster_is_said_to_be_so() -> None:
+    parity = Parity(4, 0.0, 0.0, 0, 0, 1.0, 1.0, 0.0, 0.0, 0)
+    artefact = Artefact(files=("model.onnx",), precision="int8")
+    rows = [
+        Row(Candidate("onnxruntime", name, "", artefact, {}), parity, np.zeros((4, 2), np.float32), (), p50_ms=ms,
+            float_p50_ms=10.0)
+        for name, ms in (("slow", 12.5), ("fast", 5.0))
+    ]  # fmt: skip
+    assert rows[0].remark == "not faster than float32 on this machine (0.80x)"
+    assert rows[1].remark == "2.00x as fast as float32 on this machine"
+    settled = settle(rows)
+    assert [row.status for row in settled] == ["passed", "kept"]
+    assert reason_for(settled[1], settled) == "fastest that passed at 5.0 ms; slow passed at 12.5 ms"

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from vmeg_edge.backends.base import BACKENDS, Progress, no_progress
+from vmeg_edge.backends.base import Progress, availability, no_progress
 from vmeg_edge.errors import BackendError, BackendMissingError, UsageError
 
 WORKSPACE_BYTES = 1 << 30
@@ -21,13 +21,11 @@ _loggers: list[Any] = []  # TensorRT keeps the first logger that it is given, so
 
 
 def engine_library() -> Any:
-    """The module that serves: ``tensorrt``, else ``tensorrt_rtx``. Raises `BackendMissingError`."""
-    for package in BACKENDS["tensorrt"].packages:
-        try:
-            return importlib.import_module(package.module)
-        except (ImportError, OSError):
-            continue
-    raise BackendMissingError(f"backend tensorrt: not installed; add it with: {BACKENDS['tensorrt'].install}")
+    """The module that `availability` found, ``tensorrt`` or ``tensorrt_rtx``. Raises `BackendMissingError`."""
+    found = availability("tensorrt")
+    if found.package is None:
+        raise BackendMissingError(f"backend tensorrt: {found.reason}")
+    return importlib.import_module(found.package.module)
 
 
 def is_rtx(trt: Any) -> bool:

@@ -277,6 +277,8 @@ def test_a_file_that_does_not_open_is_counted_and_named(vmeg_edge: Callable, tab
         (("--fit-temperature",), "give --out"),
         (("--out", "x.vmeg"), "give --out with --fit-temperature"),
         (("--abstain", "0.4,0.6"), "--abstain belongs to a fitted rule"),
+        (("--abstain", "-1,2"), "not two probabilities from 0 to 1"),
+        (("--abstain", "0.6,0.4"), "the lower first"),
         (("--backend", "tensorrt"), "holds no artefact for tensorrt"),
         (("--bundle", "nowhere.vmeg"), "nowhere.vmeg"),
         (("--plot", "no/such/folder/p.png"), "cannot be written"),

@@ -49,7 +49,7 @@ from vmeg_edge.errors import BackendMissingError, UsageError
     type=click.FloatRange(0.1, 0.5),
     default=0.5,
     show_default=True,
-    help="Part of the groups to fit on, where the table has no column 'split'.",
+    help="Part of the groups to fit on (taken as 1 in N), where the table has no column 'split'.",
 )
 @click.option("--abstain", callback=read_band, metavar="LOW,HIGH", help="Abstain band of the fitted rule.")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder to write with the fitted rule.")

@@ -45,7 +45,15 @@ def read_numbers(count: int, what: str) -> Callable[[click.Context, click.Parame
     return read
 
 
-read_band = read_numbers(2, "two probabilities such as 0.4,0.6")
+_read_pair = read_numbers(2, "two probabilities such as 0.4,0.6")
+
+
+def read_band(context: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    """The option value ``low,high``: two probabilities, the lower first."""
+    band: tuple[float, float] | None = _read_pair(context, param, value)
+    if band is not None and not 0 <= band[0] <= band[1] <= 1:
+        raise click.BadParameter(f"{value!r} is not two probabilities from 0 to 1, the lower first", param=param)
+    return band
 
 
 def runtime_options(command: F) -> F:

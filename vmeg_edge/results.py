@@ -64,7 +64,8 @@ class FrameResult:
 
     ``age_ms`` runs from the moment the frame entered the process to the moment this result was ready;
     ``dropped_before`` counts the frames lost or dropped since the result before this one; ``notices`` holds
-    what must be said wherever the score is shown ("research use only", "random head").
+    what must be said wherever the score is shown ("research use only", "random head"). ``reused`` marks the result
+    of an identical frame, given again without inference.
     """
 
     frame: int
@@ -77,6 +78,7 @@ class FrameResult:
     signal: Signal = "live"
     late: bool = False
     dropped_before: int = 0
+    reused: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
@@ -97,6 +99,36 @@ class FrameResult:
             "age_ms": round(self.age_ms, 4),
             "late": self.late,
             "dropped_before": self.dropped_before,
+            "reused": self.reused,
             "notices": list(self.notices),
             "provenance": self.provenance if with_provenance else self.provenance.get("bundle"),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class StreamStatus:
+    """Where a live stream stands, for those who look on.
+
+    ``result`` is the newest, and ``None`` whenever the signal is ``none``: a score never outlives its signal.
+    Frames that ``arrived`` are ``scored`` (``reused`` among them), ``lost``, ``failed``, ``dropped`` (by reason), or
+    still open: ``waiting`` or being scored. Rates are over the last seconds.
+    """
+
+    signal: Signal
+    signal_reason: str
+    signal_since_s: float
+    exam: str
+    exam_reason: str
+    uptime_s: float
+    arrived: int
+    scored: int
+    reused: int
+    lost: int
+    failed: int
+    dropped: dict[str, int]
+    late: int
+    waiting: int
+    arrival_fps: float
+    scored_fps: float
+    reconnects: int
+    result: FrameResult | None

@@ -44,7 +44,8 @@ class Frame:
     ``pixels`` is uint8, ``[height, width]`` grey or ``[height, width, 3]`` RGB, of any strides. ``captured_s``
     counts from the start of the recording (``None`` for a still). ``spacing_mm`` is (row, column) millimetres
     a pixel, where the source knows it. ``region`` is the part that holds the ultrasound image, where the
-    source knows it (DICOM's ultrasound region). ``source`` names the file or device.
+    source knows it (DICOM's ultrasound region). ``source`` names the file or device. ``arrived_ns`` is when the
+    picture entered this machine, by ``time.perf_counter_ns``; live sources set it, and ages count from it.
 
     Raises `FrameError` when the pixels are not uint8, not of such a shape, or when a side is shorter than
     16 or longer than 16,384 pixels.
@@ -56,6 +57,7 @@ class Frame:
     spacing_mm: tuple[float, float] | None = None
     region: Region | None = None
     source: str = "array"
+    arrived_ns: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no later step could give a meaning to."""
@@ -94,5 +96,13 @@ class LostFrame:
     """A frame that its source announced and could not deliver; ``reason`` is one line."""
 
     index: int
+    reason: str
+    source: str = "array"
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """A live source's word that its signal is gone; frames follow when it is back. ``reason`` is one line."""
+
     reason: str
     source: str = "array"

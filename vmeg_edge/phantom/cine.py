@@ -22,6 +22,7 @@ class PhantomCine:
     """
 
     kind = "phantom"
+    live = False
 
     def __init__(
         self,

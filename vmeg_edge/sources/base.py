@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol
 
 from vmeg_edge.errors import SourceError
-from vmeg_edge.frames import Frame, LostFrame
+from vmeg_edge.frames import Disconnected, Frame, LostFrame
 from vmeg_edge.sources import sniff
 
 MAX_PIXELS = 1 << 26
@@ -34,7 +34,9 @@ class Source(Protocol):
     ``fps`` is frames a second, ``None`` where unknown.
 
     Each ``iter()`` starts at the first frame and holds one frame at a time. A frame that was announced
-    and cannot be delivered comes as a `LostFrame`, so that ``index`` stays the place in the recording.
+    and cannot be delivered comes as a `LostFrame`, so that ``index`` stays the place in the recording. A ``live``
+    source blocks until its next frame, sets ``arrived_ns``, says `Disconnected` when its signal is gone, and ends when
+    `close` is called from another thread.
     """
 
     @property
@@ -53,7 +55,11 @@ class Source(Protocol):
     def fps(self) -> float | None:
         """Frames a second, ``None`` where unknown."""
 
-    def __iter__(self) -> Iterator[Frame | LostFrame]:
+    @property
+    def live(self) -> bool:
+        """Whether frames come at their own pace and do not wait for whoever reads them."""
+
+    def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:
         """Deliver from the first frame on; raises `SourceError` when reading breaks off altogether."""
 
     def close(self) -> None:

@@ -40,6 +40,7 @@ class FileSource:
     """
 
     kind: ClassVar[str]
+    live: ClassVar[bool] = False
 
     def __init__(self, path: Path, *, name: str, region: Region | None) -> None:
         """Take ``path``; frames and messages call it ``name``; ``region`` overrides the frame's own."""

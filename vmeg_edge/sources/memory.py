@@ -12,6 +12,7 @@ class MemorySource:
     """Delivers ``frames`` in order, as often as it is iterated."""
 
     kind = "memory"
+    live = False
 
     def __init__(self, frames: Sequence[Frame], *, name: str = "memory", fps: float | None = None) -> None:
         """Hold the frames; nothing is copied."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from vmeg_edge.frames import Frame
-from vmeg_edge.results import FrameResult
+from vmeg_edge.results import FrameResult, Signal
 
 
 class Sink(Protocol):
@@ -13,6 +13,10 @@ class Sink(Protocol):
 
     def write(self, frame: Frame, result: FrameResult) -> None:
         """Take one result and the frame that it belongs to. Raises `OutputError`."""
+        ...
+
+    def signal(self, state: Signal, reason: str) -> None:
+        """The signal changed. On ``none`` the last score holds no longer: whatever shows it must clear it."""
         ...
 
     def close(self) -> None:

@@ -6,11 +6,11 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from vmeg_edge.frames import Frame
 from vmeg_edge.outputs import PendingFile, output_error
-from vmeg_edge.results import FrameResult
+from vmeg_edge.results import FrameResult, Signal
 
 
 class JsonLines:
@@ -34,7 +34,15 @@ class JsonLines:
 
     def write(self, frame: Frame, result: FrameResult) -> None:  # noqa: ARG002
         """Append one line."""
-        line = json.dumps(result.to_json(with_provenance=self._first), allow_nan=False)
+        self._append(result.to_json(with_provenance=self._first))
+        self._first = False
+
+    def signal(self, state: Signal, reason: str) -> None:
+        """Append a line without a score: after ``none``, the score on the line before it holds no longer."""
+        self._append({"signal": state, "reason": reason})
+
+    def _append(self, fields: dict[str, Any]) -> None:
+        line = json.dumps(fields, allow_nan=False)
         try:
             self._file.write(line + "\n")
             if self._pending is None:
@@ -43,7 +51,6 @@ class JsonLines:
             raise
         except OSError as error:
             raise output_error(self._name, error) from None
-        self._first = False
 
     def close(self) -> None:
         """Flush, and move the file into place."""

@@ -12,7 +12,7 @@ from vmeg_edge.errors import OutputError, UsageError
 from vmeg_edge.frames import Frame, Pixels
 from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.outputs import PendingFile, output_error
-from vmeg_edge.results import FrameResult
+from vmeg_edge.results import FrameResult, Signal
 from vmeg_edge.sinks.base import Sink
 from vmeg_edge.sinks.drawing import Layout, draw
 
@@ -53,6 +53,9 @@ class OverlayVideo:
                 raise OutputError(f"{self._pending.target}: OpenCV cannot encode this video; choose .mp4 or .avi")
         self._writer.write(draw(frame, result, self._rule, self._layout))
         self._written += 1
+
+    def signal(self, state: Signal, reason: str) -> None:
+        """Nothing is drawn: a video holds results, each with its own time."""
 
     def close(self) -> None:
         """Finish the container, and check that as many pictures as were written can be counted in it.
@@ -111,6 +114,9 @@ class OverlaySheet:
                 self._kept = self._kept[::2]
                 self._stride *= 2
         self._seen += 1
+
+    def signal(self, state: Signal, reason: str) -> None:
+        """Nothing is drawn: a sheet holds results, each with its own time."""
 
     def close(self) -> None:
         """Lay the pictures out, encode, and move the file into place."""

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vmeg_edge._version import __version__
     from vmeg_edge.errors import VmegError
+    from vmeg_edge.exam import ExamRule
     from vmeg_edge.frames import Frame, LostFrame, Region
-    from vmeg_edge.results import FrameResult, HeatMap, Prediction, Timings
+    from vmeg_edge.live.signal import SignalRules
+    from vmeg_edge.live.summary import StreamSummary
+    from vmeg_edge.results import FrameResult, HeatMap, Prediction, StreamStatus, Timings
     from vmeg_edge.scorer import Scorer, load
-    from vmeg_edge.streaming import Stream, StreamSummary, stream
+    from vmeg_edge.streaming import Stream, stream
 
 _HOMES = {
+    "ExamRule": "vmeg_edge.exam",
     "Frame": "vmeg_edge.frames",
     "FrameResult": "vmeg_edge.results",
     "HeatMap": "vmeg_edge.results",
@@ -21,8 +25,10 @@ _HOMES = {
     "Prediction": "vmeg_edge.results",
     "Region": "vmeg_edge.frames",
     "Scorer": "vmeg_edge.scorer",
+    "SignalRules": "vmeg_edge.live.signal",
     "Stream": "vmeg_edge.streaming",
-    "StreamSummary": "vmeg_edge.streaming",
+    "StreamStatus": "vmeg_edge.results",
+    "StreamSummary": "vmeg_edge.live.summary",
     "Timings": "vmeg_edge.results",
     "VmegError": "vmeg_edge.errors",
     "__version__": "vmeg_edge._version",
@@ -31,6 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ExamRule",
     "Frame",
     "FrameResult",
     "HeatMap",
@@ -38,7 +45,9 @@ __all__ = [
     "Prediction",
     "Region",
     "Scorer",
+    "SignalRules",
     "Stream",
+    "StreamStatus",
     "StreamSummary",
     "Timings",
     "VmegError",

@@ -36,7 +36,9 @@ class ExamRule:
     def __post_init__(self) -> None:
         """Refuse a rule that could flicker or never speak."""
         if self.version != RULE_VERSION:
-            raise UsageError(f"exam rule version {self.version!r} is unknown; this vmeg-edge has version {RULE_VERSION}")
+            raise UsageError(
+                f"exam rule version {self.version!r} is unknown; this vmeg-edge has version {RULE_VERSION}"
+            )
         if not (0 < self.window_s <= 3600 and 0 <= self.dwell_s <= 3600):
             raise UsageError("an exam's window must be above 0 and its dwell at least 0, both at most 3600 seconds")
         if not 1 <= self.minimum_evidence <= 100_000:

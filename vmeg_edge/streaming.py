@@ -80,7 +80,10 @@ class Stream:
         self._stop("stopped")
 
     def __iter__(self) -> Iterator[FrameResult]:
-        """Score until the source ends, ``duration_s`` is over, or `close`. Raises `SourceError` when nothing was scored."""
+        """Score until the source ends, ``duration_s`` is over or `close` is called.
+
+        Raises `SourceError` when not one frame was scored.
+        """
         self._started_ns = time.perf_counter_ns()
         if self._recorder is not None:
             self._recorder.begin(self.rules, self.source.name, self.scorer.provenance, self.scorer.notices)
@@ -90,7 +93,9 @@ class Stream:
                 self.summary.seconds = self._now_ns() * 1e-9
                 yield result
             if self.summary.scored == 0:
-                reason = next(iter(self.summary.reasons), next(iter(self.summary.drops), "the source delivered no frame"))
+                reason = next(
+                    iter(self.summary.reasons), next(iter(self.summary.drops), "the source delivered no frame")
+                )
                 raise SourceError(f"{self.source.name}: no frame could be scored: {reason}")
             keep = True
         except (GeneratorExit, KeyboardInterrupt):
@@ -293,11 +298,11 @@ def stream(
             for result in vmeg_edge.stream("cine.dcm", scorer, policy="latest", deadline_ms=33):
                 print(result.prediction.probability, result.age_ms, result.signal)
 
-    ``policy``: ``latest`` drops the oldest frame for the newest (without ``policy``, what a live source gets), ``block``
-    scores every frame (what a file gets), ``queue`` holds up to ``depth`` and refuses more. ``deadline_ms``, from capture
-    to result: a frame already past it is dropped unscored, a result past it is ``late``. ``signal`` and ``exam`` are the
-    rules for frozen and missing pictures and for the exam; a file under ``block`` has no signal to watch. Sinks of a
-    live stream run on threads of their own. ``record`` is a folder to keep frames, arrivals and decisions in.
+    ``policy``: ``latest`` drops the oldest frame for the newest (a live source's default), ``block`` scores every frame
+    (a file's default), ``queue`` holds up to ``depth`` and refuses more. ``deadline_ms`` runs from capture to result: a
+    frame already past it is dropped unscored, a result past it is ``late``. ``signal`` and ``exam`` are the rules for
+    frozen and missing pictures and for the exam; a file under ``block`` has no signal to watch. Sinks of a live stream
+    run on threads of their own. ``record`` is a folder to keep frames, arrivals and decisions in.
 
     Every frame has one end, counted in ``Stream.summary`` and told in the next result's ``dropped_before``. Raises
     `SourceError` when the source cannot be opened or no frame could be scored, `UsageError` for rules that contradict
@@ -314,6 +319,4 @@ def stream(
         exam=exam or ExamRule(),
     )
     recorder = None if record is None else Recorder(record)
-    return Stream(
-        opened, scorer, rules, sinks=sinks, recorder=recorder, duration_s=duration_s, on_frame=on_frame
-    )
+    return Stream(opened, scorer, rules, sinks=sinks, recorder=recorder, duration_s=duration_s, on_frame=on_frame)

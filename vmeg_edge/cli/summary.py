@@ -9,8 +9,8 @@ from rich.console import Console
 
 from vmeg_edge.bench.statistics import ENOUGH_SAMPLES, enough_samples, percentile
 from vmeg_edge.cli.console import table
+from vmeg_edge.live.summary import StreamSummary
 from vmeg_edge.results import FrameResult
-from vmeg_edge.streaming import StreamSummary
 
 STAGES = ("decode", "preprocess", "infer", "explain", "decide", "total")
 _KEPT = 1 << 16

@@ -1,4 +1,4 @@
-"""What a live stream decides, without threads or clocks: which frame is scored, dropped or shown, and what the signal is."""
+"""What a live stream decides, without threads or clocks: which frame is scored or dropped, and what the signal is."""
 
 from vmeg_edge.live.buffer import FrameBuffer, Policy
 from vmeg_edge.live.core import Entry, StreamCore, StreamRules

@@ -71,7 +71,9 @@ class Entry:
 class StreamCore:
     """Call it under one lock. Each frame that arrives has exactly one end in ``ends``."""
 
-    def __init__(self, rules: StreamRules, *, journal: Log = _nowhere, emit: Log = _nowhere, ends: Ends | None = None) -> None:
+    def __init__(
+        self, rules: StreamRules, *, journal: Log = _nowhere, emit: Log = _nowhere, ends: Ends | None = None
+    ) -> None:
         """Begin without a signal, or live for good where ``rules.signal`` is ``None``."""
         self.rules = rules
         self.ends = Ends() if ends is None else ends
@@ -103,7 +105,13 @@ class StreamCore:
         """When `tick` has to be called next unless a frame comes first; ``None`` for no need."""
         return None if self._monitor is None else self._monitor.due_ns()
 
-    def arrive(self, at_ns: int, item: Frame | LostFrame | Disconnected, arrived_ns: int | None = None, likeness: Likeness = _NEW) -> None:
+    def arrive(
+        self,
+        at_ns: int,
+        item: Frame | LostFrame | Disconnected,
+        arrived_ns: int | None = None,
+        likeness: Likeness = _NEW,
+    ) -> None:
         """The source delivered ``item`` at ``at_ns``; its picture had entered the machine at ``arrived_ns``."""
         if isinstance(item, Disconnected):
             self._journal({"do": "gone", "at_ns": at_ns, "item": item})

@@ -25,7 +25,9 @@ class SignalRules:
     def __post_init__(self) -> None:
         """Refuse what could never be or always be."""
         if not (0 < self.none_after_s <= 3600 and 0 < self.frozen_after_s <= 3600):
-            raise UsageError("the times after which a signal is none or frozen must be above 0 and at most 3600 seconds")
+            raise UsageError(
+                "the times after which a signal is none or frozen must be above 0 and at most 3600 seconds"
+            )
         if not 0 <= self.still_levels <= 255:
             raise UsageError(f"still_levels {self.still_levels:g} must be 0 to 255 grey levels")
 

@@ -13,7 +13,7 @@ _SAMPLES = 16_384
 
 @dataclass(frozen=True)
 class Likeness:
-    """``identical``: every pixel equals the previous frame's. ``change``: mean grey levels from the still's first frame.
+    """``identical``: each pixel equals the previous frame's. ``change``: mean grey levels from the still's first frame.
 
     ``change`` is infinite where there is nothing to compare with: the first frame, another size.
     """

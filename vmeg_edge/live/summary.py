@@ -22,7 +22,8 @@ class SinkReport:
 class StreamSummary(Ends):
     """`Ends` with the run's length and what else a reader of the counts has to know.
 
-    ``frames == scored + lost + failed + dropped`` at the end of every run; ``reused`` and ``late`` are among ``scored``.
+    ``frames == scored + lost + failed + dropped`` at the end of every run; ``reused`` and ``late`` are among
+    ``scored``.
     """
 
     def __init__(self, policy: Policy = "block", deadline_ms: float | None = None) -> None:

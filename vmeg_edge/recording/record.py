@@ -126,7 +126,7 @@ class Record:
             decoded = None
         if not isinstance(decoded, np.ndarray):
             raise SourceError(f"{path}: the picture is missing or damaged; copy the record again")
-        pixels = decoded if decoded.ndim == 2 else np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+        pixels = np.asarray(decoded if decoded.ndim == 2 else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
         region = None if told.region is None else _region(told.region)
         try:
             return Frame(pixels, told.frame, told.captured_s, told.spacing_mm, region, told.source)

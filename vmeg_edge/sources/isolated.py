@@ -1,4 +1,4 @@
-"""Any source in a process of its own that can be killed: a read that blocks or crashes costs the child, not the scorer."""
+"""Any source in a process of its own: a read that blocks or crashes costs that process, not the scorer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +47,7 @@ class _Child:
     """One capture process and the ring that it writes to."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - this very interpreter, on a module of ours
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "vmeg_edge.sources.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -118,7 +118,7 @@ class _Child:
 class IsolatedSource:
     """Frames of the source that ``spec`` (the JSON form of a `SourceSpec`) describes, read in a child process.
 
-    A live source that crashes, stalls or loses its device is told by one `Disconnected`, then opened again with
+    A live source that crashes, stalls or loses its device says `Disconnected`, and is opened again with
     back-off until it delivers. A file whose reader crashes raises `SourceError`. ``index`` and ``captured_s`` go on over
     reconnects. Raises `SourceError` when the source cannot be opened in the first place.
     """
@@ -205,7 +205,7 @@ class IsolatedSource:
         self._limit_s = self._patience.stall_s
         return told
 
-    def _run(self) -> Iterator[Any]:
+    def _run(self) -> Generator[Frame | LostFrame | Disconnected, None, str | None]:
         """Frames of one child; returns why it ended, ``None`` when the source is done."""
         child = self._child
         offset_s: float | None = None

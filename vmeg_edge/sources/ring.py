@@ -6,7 +6,6 @@ import contextlib
 import struct
 import sys
 from multiprocessing import resource_tracker, shared_memory
-from typing import Any
 
 import numpy as np
 
@@ -56,15 +55,15 @@ class Ring:
         """Put a picture into its slot; raises `ValueError` where it is too large."""
         start = self._start(sequence)
         self._view(start, pixels.shape)[...] = pixels
-        struct.pack_into("<Q", self._memory.buf, start, sequence)
+        struct.pack_into("<Q", self._bytes, start, sequence)
 
     def read(self, sequence: int, shape: tuple[int, ...]) -> Pixels:
         """A copy of a picture; raises `ValueError` where the slot does not hold it."""
         start = self._start(sequence)
-        (held,) = struct.unpack_from("<Q", self._memory.buf, start)
+        (held,) = struct.unpack_from("<Q", self._bytes, start)
         if held != sequence:
             raise ValueError(f"slot holds picture {held}, not {sequence}")
-        return self._view(start, shape).copy()
+        return np.array(self._view(start, shape))
 
     def close(self) -> None:
         """Let go, and remove the block if this process created it."""
@@ -75,10 +74,18 @@ class Ring:
             with contextlib.suppress(FileNotFoundError):
                 self._memory.unlink()
 
+    @property
+    def _bytes(self) -> memoryview:
+        buffer = self._memory.buf
+        if buffer is None:
+            raise ValueError("the ring is closed")
+        return buffer
+
     def _start(self, sequence: int) -> int:
         return sequence % self.slots * (self.slot_bytes + _HEAD)
 
-    def _view(self, start: int, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def _view(self, start: int, shape: tuple[int, ...]) -> Pixels:
         if int(np.prod(shape, dtype=np.int64)) > self.slot_bytes:
             raise ValueError(f"a picture of shape {shape} does not fit a slot of {self.slot_bytes} bytes")
-        return np.ndarray(shape, np.uint8, self._memory.buf, start + _HEAD)
+        view: Pixels = np.ndarray(shape, np.uint8, self._bytes, start + _HEAD)
+        return view

@@ -194,10 +194,7 @@ class IsolatedSource:
         self._limit_s = self._patience.open_s
         told = child.hear()
         if told is None:
-            code = child.process.poll()
-            raise SourceError(
-                "the source did not open in time" if code in (None, -9) else f"the capture process ended ({code})"
-            )
+            raise SourceError(f"the source did not open: {self._last_words(child)}")
         if told.get("do") == "error":
             raise SourceError(printable(told.get("reason")))
         if told.get("do") != "ready":
@@ -305,7 +302,7 @@ class IsolatedSource:
 
     def _last_words(self, child: _Child) -> str:
         if child.stalled:
-            return f"no frame for {self._patience.stall_s:g} s; its capture process was killed"
+            return f"nothing came for {self._limit_s:g} s, so its capture process was killed"
         try:
             code = child.process.wait(1.0)
         except subprocess.TimeoutExpired:

@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "backends": {"errors", "manifest", "outputs"},
     "sources": {"errors", "frames"},
     "sinks": {"errors", "explain", "frames", "manifest", "outputs", "results"},
+    "serve": {"_version", "errors", "explain", "frames", "manifest", "results", "sinks"},
     "phantom": {"errors", "frames"},
     "bench": {"errors"},
     "scorer": None,

@@ -61,20 +61,21 @@ def draw(frame: Frame, result: FrameResult, rule: DecisionRule, layout: Layout) 
     """
     width, height = layout.size
     canvas = np.full((height, width, 3), _GROUND, dtype=np.uint8)
-    clean = _bgr(frame.pixels)
+    clean = bgr(frame.pixels)
     _paste(canvas, clean, _PAD, _PAD, layout)
-    _paste(canvas, _blend(clean, result.heat_map), 2 * _PAD + layout.panel_width, _PAD, layout)
+    _paste(canvas, blend(clean, result.heat_map), 2 * _PAD + layout.panel_width, _PAD, layout)
     _legend(canvas, 3 * _PAD + 2 * layout.panel_width, _PAD, layout.panel_height)
     _strip(canvas, result, rule, layout)
     return canvas
 
 
-def _bgr(pixels: Pixels) -> Pixels:
+def bgr(pixels: Pixels) -> Pixels:
+    """Grey or RGB as OpenCV's uint8 BGR ``[height, width, 3]``."""
     code = cv2.COLOR_GRAY2BGR if pixels.ndim == 2 else cv2.COLOR_RGB2BGR
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), code), dtype=np.uint8)
 
 
-def _blend(picture: Pixels, heat: HeatMap) -> Pixels:
+def blend(picture: Pixels, heat: HeatMap) -> Pixels:
     """The picture, dimmed, with the map's colours laid on where the map is warm, and its peak marked."""
     out = picture // 2
     region = heat.region

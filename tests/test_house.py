@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "live": {"errors", "exam", "frames", "results"},
     "recording": {"errors", "exam", "frames", "live", "outputs"},
     "backends": {"errors", "manifest", "outputs"},
-    "sources": {"errors", "frames"},
+    "sources": {"errors", "frames", "phantom"},
     "sinks": {"errors", "explain", "frames", "manifest", "outputs", "results"},
     "serve": {"_version", "errors", "explain", "frames", "manifest", "results", "sinks"},
     "phantom": {"errors", "frames"},

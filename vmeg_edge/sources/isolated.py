@@ -118,9 +118,9 @@ class _Child:
 class IsolatedSource:
     """Frames of the source that ``spec`` (the JSON form of a `SourceSpec`) describes, read in a child process.
 
-    A live source that crashes, stalls or loses its device says `Disconnected`, and is opened again with
-    back-off until it delivers. A file whose reader crashes raises `SourceError`. ``index`` and ``captured_s`` go on over
-    reconnects. Raises `SourceError` when the source cannot be opened in the first place.
+    A live source that crashes, stalls or loses its device says `Disconnected`, and is opened again, with
+    back-off until it delivers. A file whose reader crashes raises `SourceError`. ``index`` and ``captured_s`` go on
+    over reconnects. Raises `SourceError` when the source cannot be opened in the first place.
     """
 
     def __init__(self, spec: dict[str, Any], patience: Patience | None = None) -> None:

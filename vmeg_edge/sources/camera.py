@@ -1,0 +1,113 @@
+"""A camera or frame grabber (V4L2, UVC) through OpenCV."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+
+from vmeg_edge.errors import SourceError
+from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
+from vmeg_edge.sources.capture import read_live
+from vmeg_edge.sources.quiet import quiet_opencv
+
+
+class CameraSource:
+    """Frames of ``device`` (a number or a path), RGB, stamped on arrival, with a driver buffer of one.
+
+    ``size`` (width, height), ``fps`` and ``pixel_format`` (FOURCC: MJPG, YUYV, GREY) are asked of the driver; what it
+    gives instead is in ``settings``. A size that it does not give raises `SourceError`: a picture of another size may
+    be cropped. Raises `SourceError` when there is no such device, or another program holds it.
+    """
+
+    kind = "camera"
+    live = True
+    frame_count = None
+
+    def __init__(
+        self,
+        device: int | str,
+        *,
+        size: tuple[int, int] | None = None,
+        fps: float | None = None,
+        pixel_format: str | None = None,
+        region: Region | None = None,
+    ) -> None:
+        """Open the device and set it up."""
+        quiet_opencv()
+        self.name = f"camera {device}"
+        self._region = region
+        self._closing = threading.Event()
+        path = Path(f"/dev/video{device}") if isinstance(device, int) else Path(device)
+        if sys.platform == "linux" and not path.exists():
+            raise SourceError(f"{self.name}: there is no {path}; {_those_that_exist()}")
+        backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
+        try:
+            self._capture = cv2.VideoCapture(device, backend)
+        except cv2.error:
+            raise SourceError(f"{self.name}: cannot be opened; {_those_that_exist()}") from None
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise SourceError(
+                f"{self.name}: cannot be opened: it is no capture device, another program holds it, or you may not "
+                f"read it; {_those_that_exist()}"
+            )
+        if pixel_format is not None:
+            self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*pixel_format))
+        if size is not None:
+            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+        if fps is not None:
+            self._capture.set(cv2.CAP_PROP_FPS, fps)
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        self.settings = _settings(self._capture)
+        given = (self.settings["width"], self.settings["height"])
+        if size is not None and given != size:
+            self._capture.release()
+            raise SourceError(
+                f"{self.name}: gives {given[0]}x{given[1]} pixels and not {size[0]}x{size[1]}; ask for what it has"
+            )
+        rate = float(self.settings["fps"])
+        self.fps: float | None = rate if math.isfinite(rate) and 0 < rate <= 1000 else None
+
+    def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:
+        """Frames until the device goes, which is said by `Disconnected`."""
+        return read_live(self._capture, self.name, self._region, self._closing)
+
+    def close(self) -> None:
+        """Let go of the device. A read that blocks in the driver is only ended by ending its process."""
+        self._closing.set()
+        self._capture.release()
+
+    def __enter__(self) -> CameraSource:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def _settings(capture: cv2.VideoCapture) -> dict[str, int | float | str]:
+    """What the driver settled on."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC))
+    letters = "".join(chr(code >> shift & 0xFF) for shift in (0, 8, 16, 24))
+    return {
+        "width": int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+        "height": int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        "fps": float(capture.get(cv2.CAP_PROP_FPS)),
+        "pixel_format": letters if letters.isprintable() else "",
+        "buffer": int(capture.get(cv2.CAP_PROP_BUFFERSIZE)),
+    }
+
+
+def _those_that_exist() -> str:
+    found = sorted(str(path) for path in Path("/dev").glob("video*")) if sys.platform == "linux" else []
+    return f"devices here: {', '.join(found)}" if found else "no video device is there; connect it or check its driver"

@@ -109,6 +109,26 @@ class CalibrationSet(_Strict):
     sources: tuple[str, ...] = ()
 
 
+class PlaneGateRule(_Strict):
+    """Above ``threshold``, the distance of ``plane_gate.npz`` says that a frame is no picture of the calibrated plane.
+
+    The threshold is the ``quantile`` of the distances of ``held_out_frames``, which the fit has not seen, times
+    ``margin``. Digests are the SHA-256 of the frames' tensors (uint8 ``[H, W, 3]``) in order; ``sources`` are names
+    without their folders; ``features`` says what is measured.
+    """
+
+    threshold: float = Field(gt=0.0, lt=1e6)
+    origin: str
+    features: str
+    frames: int = Field(ge=1)
+    sha256: str
+    held_out_frames: int = Field(ge=1)
+    held_out_sha256: str
+    quantile: Unit
+    margin: float = Field(ge=1.0, le=10.0)
+    sources: tuple[str, ...]
+
+
 class Checkpoint(_Strict):
     """The weights that the bundle was converted from."""
 
@@ -129,6 +149,7 @@ class Manifest(_Strict):
     explanation: Explanation
     artefacts: Annotated[dict[str, Artefact], Field(min_length=1)]
     calibration: CalibrationSet | None = None
+    plane_gate: PlaneGateRule | None = None
     checkpoint: Checkpoint
     trained_on: Literal["phantoms"] | None = None
     tools: dict[str, str]

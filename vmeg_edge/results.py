@@ -65,7 +65,8 @@ class FrameResult:
     ``age_ms`` runs from the moment the frame entered the process to the moment this result was ready;
     ``dropped_before`` counts the frames lost or dropped since the result before this one; ``notices`` holds
     what must be said wherever the score is shown ("research use only", "random head"). ``reused`` marks the result
-    of an identical frame, given again without inference.
+    of an identical frame, given again without inference. ``out_of_plane`` is the distance to the calibration frames
+    (near 1 for one of them), ``None`` where the bundle has no plane gate.
     """
 
     frame: int
@@ -79,6 +80,7 @@ class FrameResult:
     late: bool = False
     dropped_before: int = 0
     reused: bool = False
+    out_of_plane: float | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
@@ -100,6 +102,7 @@ class FrameResult:
             "late": self.late,
             "dropped_before": self.dropped_before,
             "reused": self.reused,
+            "out_of_plane": None if self.out_of_plane is None else round(self.out_of_plane, 4),
             "notices": list(self.notices),
             "provenance": self.provenance if with_provenance else self.provenance.get("bundle"),
         }

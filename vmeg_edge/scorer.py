@@ -33,6 +33,7 @@ from vmeg_edge.decide import decide, judge, probabilities
 from vmeg_edge.errors import BackendMissingError, BundleError, ManifestError, ParityError, UsageError
 from vmeg_edge.explain import heat_map
 from vmeg_edge.frames import Frame, Pixels, Region
+from vmeg_edge.gate import PLANE_GATE, PlaneGate, hold_back, parse_plane_gate
 from vmeg_edge.golden import Golden, parse_golden
 from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.parity import Parity, Scores, compare, gate
@@ -58,6 +59,7 @@ class Scorer:
         *,
         region: Region | None = None,
         direction: npt.NDArray[np.float32] | None = None,
+        plane_gate: PlaneGate | None = None,
     ) -> None:
         """Put an opened backend behind one call. `load` is the usual way in."""
         self.bundle = bundle
@@ -66,6 +68,7 @@ class Scorer:
         self._preprocess = Preprocessor(bundle.manifest.input, region)
         self._whole = Preprocessor(bundle.manifest.input)
         self._direction = direction
+        self._plane_gate = plane_gate
         self.notices = bundle.manifest.notices
         self.provenance: dict[str, Any] = {
             "bundle": bundle.digest,
@@ -93,9 +96,19 @@ class Scorer:
 
         Raises `FrameError` or `BackendError`.
         """
+        return self.answer(frame)[0]
+
+    def answer(self, frame: Frame | Pixels) -> tuple[npt.NDArray[np.float32], float | None]:
+        """`logits`, and the distance to the calibration frames (``None`` where the bundle has no plane gate).
+
+        Raises `FrameError`, `ActivationError` or `BackendError`.
+        """
         pixels = self._preprocess(frame if isinstance(frame, Frame) else Frame(frame))
-        logits, _ = self.backend.infer(pixels)
-        return np.array(logits)
+        logits, activations = self.backend.infer(pixels)
+        return np.array(logits), self._distance(activations)
+
+    def _distance(self, activations: npt.NDArray[np.float32]) -> float | None:
+        return None if self._plane_gate is None else self._plane_gate.distance(activations)
 
     def _score(self, frame: Frame, preprocess: Preprocessor, decode_ms: float, entered: int) -> FrameResult:
         start = time.perf_counter_ns()
@@ -107,6 +120,9 @@ class Scorer:
         heat = heat_map(activations, self.manifest.explanation.grid, region, self._direction)
         explained = time.perf_counter_ns()
         prediction = decide(logits, self.manifest)
+        distance = self._distance(activations)
+        if distance is not None and self.manifest.plane_gate is not None:
+            prediction = hold_back(prediction, distance, self.manifest.plane_gate)
         decided = time.perf_counter_ns()
         return FrameResult(
             frame=frame.index,
@@ -122,6 +138,7 @@ class Scorer:
                 (decided - explained) * _MS,
             ),
             age_ms=(decided - entered) * _MS,
+            out_of_plane=distance,
             provenance=self.provenance,
             notices=self.notices,
         )
@@ -215,7 +232,7 @@ def load(
     placement = place(name, device=device, threads=threads, hint=hint, cache=kept, progress=progress)
     opened = open_backend(name, manifest, {file: bundle.read(file) for file in names}, placement)
     try:
-        scorer = Scorer(bundle, opened, region=region, direction=direction_of(bundle))
+        scorer = Scorer(bundle, opened, region=region, direction=direction_of(bundle), plane_gate=plane_gate_of(bundle))
         if self_test:
             scorer.self_test()
         else:
@@ -256,3 +273,13 @@ def direction_of(bundle: Bundle) -> npt.NDArray[np.float32] | None:
     if direction.shape != (bundle.manifest.explanation.channels,) or direction.dtype != np.float32:
         raise ManifestError(f"{bundle.path}: {DIRECTION} does not fit the manifest; convert the checkpoint again")
     return np.asarray(direction)
+
+
+def plane_gate_of(bundle: Bundle) -> PlaneGate | None:
+    """The bundle's plane gate, if it has one. Raises `ManifestError` where file and manifest do not go together."""
+    if (PLANE_GATE in bundle.digests) != (bundle.manifest.plane_gate is not None):
+        lacking = "plane_gate" if PLANE_GATE in bundle.digests else PLANE_GATE
+        raise ManifestError(f"{bundle.path}: a plane gate without its {lacking}; convert the checkpoint again")
+    if bundle.manifest.plane_gate is None:
+        return None
+    return parse_plane_gate(bundle.read(PLANE_GATE), bundle.manifest, str(bundle.path))

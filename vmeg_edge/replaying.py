@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vmeg_edge.errors import ActivationError, BackendError, FrameError, SourceError
@@ -12,6 +12,7 @@ from vmeg_edge.live.summary import StreamSummary
 from vmeg_edge.recording.record import Arrive, End, Fail, Gone, Lost, Record, as_line
 from vmeg_edge.results import FrameResult
 from vmeg_edge.scorer import Scorer
+from vmeg_edge.sinks import Sink
 
 _NEW = Likeness(identical=False, change=float("inf"))
 
@@ -23,7 +24,7 @@ class Replay:
     the record's. ``log`` collects the new event lines when ``keep_log`` is set.
     """
 
-    def __init__(self, record: Record, scorer: Scorer, *, keep_log: bool = False) -> None:
+    def __init__(self, record: Record, scorer: Scorer, *, sinks: Sequence[Sink] = (), keep_log: bool = False) -> None:
         """Nothing is read yet."""
         self.record = record
         self.scorer = scorer
@@ -32,10 +33,28 @@ class Replay:
         self.difference: str | None = None
         self.log: list[str] = []
         self._keep_log = keep_log
+        self._sinks = tuple(sinks)
         self._new: list[str] = []
 
     def __iter__(self) -> Iterator[FrameResult]:
         """Replay from the first frame. Raises `SourceError` where the record is damaged or incomplete."""
+        try:
+            yield from self._replay()
+        except (GeneratorExit, KeyboardInterrupt):
+            self._close_sinks()
+            raise
+        except BaseException:
+            for sink in self._sinks:
+                sink.abort()
+            raise
+        else:
+            self._close_sinks()
+
+    def _close_sinks(self) -> None:
+        for sink in self._sinks:
+            sink.close()
+
+    def _replay(self) -> Iterator[FrameResult]:
         rules = self.record.header.stream_rules()
         core = StreamCore(rules, emit=self._emit, ends=self.summary)
         still = None if rules.signal is None else StillDetector(rules.signal.still_levels)
@@ -79,7 +98,10 @@ class Replay:
         except (FrameError, ActivationError, BackendError) as error:
             core.fail(at_ns, entry, str(error))
             return None
-        return core.finish(at_ns, entry, scored)
+        result = core.finish(at_ns, entry, scored)
+        for sink in self._sinks:
+            sink.write(entry.frame, result)
+        return result
 
     def _fail(self, core: StreamCore, entry: Entry | None, told: Fail) -> None:
         if entry is None:
@@ -88,6 +110,9 @@ class Replay:
 
     def _emit(self, event: dict[str, Any]) -> None:
         self._new.append(as_line(event))
+        if event["event"] == "signal":
+            for sink in self._sinks:
+                sink.signal(event["signal"], event["reason"])
 
     def _compare(self, recorded: Iterator[str]) -> None:
         for line in self._new:

@@ -28,6 +28,16 @@ def read_region(_: click.Context, param: click.Parameter, value: str | None) -> 
     return Region(x, y, width, height)
 
 
+def read_size(_: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """The option value ``WIDTHxHEIGHT`` in pixels."""
+    if value is None:
+        return None
+    width, _by, height = value.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
+        raise click.BadParameter(f"{value!r} is not a size such as 1280x720", param=param)
+    return int(width), int(height)
+
+
 def read_numbers(count: int, what: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
     """A callback for an option whose value is ``count`` numbers with commas between; ``what`` shows an example."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -80,6 +81,7 @@ def main() -> None:
         out.write(json.dumps(told) + "\n")
         out.flush()
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     start = json.loads(sys.stdin.readline())
     sys.path[:] = start["path"]
     parent = _Parent(sys.stdin)

@@ -72,6 +72,8 @@ class PlaneGate:
         mean = self._projection[:, axes].astype(np.float64)
         self._centre = mean @ self._projection[:, :axes].astype(np.float64)
         self._mean_energy = float(mean @ mean)
+        self._residual = float(arrays.residual[0])
+        self._ones = np.ones(positions)
         self._out = np.empty((positions, axes + 1), dtype=np.float32)
 
     def features(self, activations: npt.NDArray[np.float32]) -> Floats:
@@ -84,27 +86,34 @@ class PlaneGate:
                 f"activations: {activations.dtype} {list(activations.shape)}; the plane gate was fitted for float32 "
                 f"{list(self._shape)}; verify the bundle (`vmeg-edge verify`)"
             )
-        positions, axes = self._shape[0], len(self._centre)
         with np.errstate(all="ignore"):
-            seen = np.dot(activations, self._projection, out=self._out).astype(np.float64)
-            along = seen[:, :axes] - self._centre
-            mean = along.mean(axis=0)
-            along -= mean
-            variances = np.einsum("ij,ij->j", along, along) / positions
-            energy = float(np.vdot(activations, activations)) / positions - 2 * seen[:, axes].mean() + self._mean_energy
-            outside = max(energy - float(variances.sum() + mean @ mean), 0.0)
-            share = np.append(variances / self.arrays.variances, outside / self.arrays.residual)
-            return np.asarray(np.log(share + _FLOOR))
+            return self._features(activations)
 
     def distance(self, activations: npt.NDArray[np.float32]) -> float:
         """How far a frame lies from the calibration frames: near 1 for one of them, at most `FARTHEST`.
 
         Raises `ActivationError` for another shape or dtype than the gate was fitted for.
         """
+        features = self.features(activations)
         with np.errstate(all="ignore"):
-            white = (self.features(activations) - self.arrays.feature_mean) @ self.arrays.whitening
-            distance = math.sqrt(float(white @ white) / len(white))
+            white = (features - self.arrays.feature_mean) @ self.arrays.whitening
+            distance = math.sqrt(white @ white / len(white))
         return min(distance, FARTHEST) if math.isfinite(distance) else FARTHEST
+
+    def _features(self, activations: npt.NDArray[np.float32]) -> Floats:
+        positions = self._shape[0]
+        seen = np.dot(activations, self._projection, out=self._out).astype(np.float64)
+        sums = self._ones @ seen
+        seen -= sums / positions
+        variances = np.einsum("ij,ij->j", seen, seen)[:-1] / positions
+        offset = sums[:-1] / positions - self._centre
+        energy = float(np.vdot(activations, activations) - 2 * sums[-1]) / positions + self._mean_energy
+        outside = energy - float(variances.sum() + offset @ offset)
+        features = np.empty(len(sums))
+        features[:-1] = variances / self.arrays.variances
+        features[-1] = max(outside, 0.0) / self._residual
+        features += _FLOOR
+        return np.log(features, out=features)
 
 
 def hold_back(prediction: Prediction, distance: float, rule: PlaneGateRule) -> Prediction:

@@ -1,0 +1,153 @@
+"""Calibration frames to a plane gate: fitted on some files, its threshold taken from others.
+
+The covariance of the features is shrunk (Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional
+covariance matrices"). The threshold is a high quantile of the held-out frames' distances times a margin: engines and
+precisions move a distance a little, and calibration frames are never all that a probe will see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.covariance import ledoit_wolf
+
+from vmeg_edge.errors import UsageError
+from vmeg_edge.gate import FEATURES, GateArrays, PlaneGate
+from vmeg_edge.manifest import Input, PlaneGateRule
+
+from .calibration import PHANTOMS, digest, gather
+from .onnx_from_checkpoint import Reference
+
+Tensors = npt.NDArray[np.uint8]
+Activations = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+
+AXES = 16
+FIT_FRAMES = 128
+HELD_OUT_FRAMES = 64
+FEWEST_FIT = 24
+FEWEST_HELD_OUT = 8
+QUANTILE = 0.95
+MARGIN = 1.15
+
+_SMALLEST = 1e-6  # of the first axis's variance: a smaller one is rounding, and no axis of the tokens
+
+
+@dataclass(frozen=True, eq=False)
+class GateFrames:
+    """Tensors uint8 ``[n, H, W, 3]`` to fit on, and others, of other files, for the threshold."""
+
+    fit: Tensors
+    held_out: Tensors
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedGate:
+    """A gate with its rule; or neither, and ``why``."""
+
+    arrays: GateArrays | None = None
+    rule: PlaneGateRule | None = None
+    why: str = ""
+
+
+def gate_frames(
+    sources: Sequence[str | PathLike[str]], spec: Input, *, fit: int = FIT_FRAMES, held_out: int = HELD_OUT_FRAMES
+) -> GateFrames:
+    """Read the sources (the word ``phantoms`` is one), and split by file. Raises `SourceError`."""
+    sets = gather(sources, spec, calibration_frames=fit, validation_frames=held_out)
+    seen = {tensor.tobytes() for tensor in sets.calibration}
+    more = [tensor for tensor in sets.control if tensor.tobytes() not in seen]
+    return GateFrames(np.stack([*sets.calibration, *more]), sets.validation, sets.sources)
+
+
+def fit_gate(
+    frames: GateFrames, reference: Reference, *, quantile: float = QUANTILE, margin: float = MARGIN
+) -> FittedGate:
+    """Fit on what the float32 reference's tokens say of the frames. Where that cannot be done, `FittedGate.why` says so.
+
+    Raises `UsageError` for a quantile outside 0 to 1 or a margin below 1.
+    """
+    if not 0 < quantile < 1 or not 1 <= margin <= 10:
+        raise UsageError("a plane gate's quantile lies between 0 and 1, and its margin between 1 and 10")
+    if len(frames.fit) < FEWEST_FIT or len(frames.held_out) < FEWEST_HELD_OUT:
+        return FittedGate(
+            why=f"{len(frames.fit)} frames to fit on and {len(frames.held_out)} of other files are too few; "
+            f"{FEWEST_FIT} and {FEWEST_HELD_OUT} are the least"
+        )
+    arrays = fit_arrays(reference(frames.fit)[1])
+    if arrays is None:
+        return FittedGate(why="the model's tokens do not vary over the calibration frames")
+    far = distances(arrays, reference(frames.held_out)[1])
+    threshold = float(np.quantile(far, quantile)) * margin
+    rule = PlaneGateRule(
+        threshold=round(threshold, 4),
+        origin=f"{quantile:g} quantile of {len(far)} held-out frames' distances times {margin:g}; fitted on "
+        f"{len(frames.fit)} frames of other files of {', '.join(frames.sources)} with the float32 reference",
+        features=FEATURES,
+        frames=len(frames.fit),
+        sha256=digest(frames.fit),
+        held_out_frames=len(frames.held_out),
+        held_out_sha256=digest(frames.held_out),
+        quantile=quantile,
+        margin=margin,
+        sources=frames.sources,
+    )
+    return FittedGate(arrays, rule)
+
+
+def fit_arrays(activations: Activations, axes: int = AXES) -> GateArrays | None:
+    """The gate of activations float32 ``[n, positions, C]``; ``None`` where they do not vary enough to have axes."""
+    count, positions, channels = activations.shape
+    mean = np.zeros(channels)
+    second = np.zeros((channels, channels))
+    for frame in activations:
+        tokens = frame.astype(np.float64)
+        mean += tokens.mean(axis=0) / count
+        second += tokens.T @ tokens / (count * positions)
+    # The runtime multiplies in float32, so the mean is taken as float32 holds it.
+    mean = mean.astype(np.float32).astype(np.float64)
+    values, vectors = np.linalg.eigh(second - np.outer(mean, mean))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = min(axes, channels - 1, int((values > max(values[0], 0.0) * _SMALLEST).sum()) - 1)
+    if kept < 1:
+        return None
+    bare = GateArrays(
+        token_mean=mean,
+        axes=np.ascontiguousarray(vectors[:, :kept], dtype=np.float32),
+        variances=np.array(values[:kept]),
+        residual=np.array([values[kept:].clip(0.0).sum()]),
+        feature_mean=np.zeros(kept + 1),
+        whitening=np.eye(kept + 1),
+    )
+    features = _features(bare, activations)
+    covariance, _ = ledoit_wolf(features)
+    lower = np.linalg.cholesky(covariance)
+    return GateArrays(
+        token_mean=bare.token_mean,
+        axes=bare.axes,
+        variances=bare.variances,
+        residual=bare.residual,
+        feature_mean=features.mean(axis=0),
+        whitening=np.ascontiguousarray(np.linalg.inv(lower).T),
+    )
+
+
+def distances(arrays: GateArrays, activations: Activations) -> Floats:
+    """What the runtime says of each frame of activations ``[n, positions, C]``."""
+    gate = PlaneGate(arrays, activations.shape[1])
+    return np.array([gate.distance(frame) for frame in activations])
+
+
+def on_phantoms_alone(sources: Sequence[str]) -> bool:
+    """Whether a gate of these sources knows nothing but simulated heads."""
+    return all(source == PHANTOMS for source in sources)
+
+
+def _features(arrays: GateArrays, activations: Activations) -> Floats:
+    gate = PlaneGate(arrays, activations.shape[1])
+    return np.stack([gate.features(frame) for frame in activations])

@@ -227,6 +227,7 @@ class IsolatedSource:
                     self._index += 1
                     gone = None
                     yield frame
+                    child.tell({"do": "free"})  # once the frame is on its way
                 elif done == "lost":
                     yield LostFrame(self._index, printable(told["reason"]), printable(told["source"]))
                     self._index += 1
@@ -257,7 +258,6 @@ class IsolatedSource:
             if self._closing.is_set() or child.ring is None:
                 return None
             pixels = child.ring.read(int(told["sequence"]), shape)
-        child.tell({"do": "free"})
         return pixels
 
     def _frame(self, told: dict[str, Any], pixels: Pixels, offset_s: float | None) -> Frame | LostFrame:

@@ -15,7 +15,7 @@ from vmeg_edge.frames import Frame, LostFrame
 
 
 class FaultySource:
-    """Frames of ``frames`` (a .npy, uint8 ``[n, height, width]``), for ever, at ``fps``.
+    """Plays ``frames`` (a .npy, uint8 ``[n, height, width]``) for ever.
 
     A file named after a fault in ``commands`` is consumed, and its fault happens: ``stall`` (the read blocks), ``crash``
     (a segmentation fault), ``corrupt`` (nonsense on the pipe to the parent), ``resize`` (another size from here on),

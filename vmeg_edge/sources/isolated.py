@@ -257,8 +257,7 @@ class IsolatedSource:
         with self._lock:
             if self._closing.is_set() or child.ring is None:
                 return None
-            pixels = child.ring.read(int(told["sequence"]), shape)
-        return pixels
+            return child.ring.read(int(told["sequence"]), shape)
 
     def _frame(self, told: dict[str, Any], pixels: Pixels, offset_s: float | None) -> Frame | LostFrame:
         captured_s = told["captured_s"]

@@ -111,7 +111,7 @@ class Soak:
                 },
             },
         }
-        self.before = {"shared memory": machine.shared_memory()}
+        self.blocks: set[str] = set()
         self.scorer = vmeg_edge.load(arguments.bundle, threads=arguments.threads)
         self.backend = SlowBackend(self.scorer.backend)
         self.scorer.backend = self.backend  # type: ignore[assignment]
@@ -250,6 +250,8 @@ class Soak:
                 self._break(f"{status.waiting} frames waited, and the depth is {depth}")
             if (status.signal == "none") != (status.result is None) and status.scored and status.result is not None:
                 self._break("a score was shown without a signal")
+            if (block := self.source.memory_name) is not None:
+                self.blocks.add(block.lstrip("/"))
             if turn % 40 == 0:
                 self.samples.append(
                     {
@@ -268,7 +270,7 @@ class Soak:
 
     def _report(self, seconds: float) -> dict[str, Any]:
         summary = self.run.summary
-        leaked = machine.shared_memory() - self.before["shared memory"]
+        leaked = machine.shared_memory() & self.blocks
         if leaked:
             self._break(f"shared memory left behind: {sorted(leaked)}")
         if summary.open:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,36 @@ from pathlib import Path
 import pytest
 
 from vmeg_edge.cli.options import DEMO_BUNDLE
+
+ROOT = Path(__file__).resolve().parents[1]
+SOAK = pytest.StashKey["tuple[subprocess.Popen[str], Path]"]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the soak beside the tests, where it is among them: two minutes of waiting that cost no time."""
+    if session.config.option.collectonly or not any(item.path.name == "test_soak.py" for item in session.items):
+        return
+    report = Path(tempfile.mkdtemp()) / "soak.json"
+    command = [sys.executable, "benchmarks/soak.py", "--seconds", "120", "--max-growth-mb", "8", "--out", str(report)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    session.config.stash[SOAK] = (process, report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A session that ends early takes its soak with it."""
+    if SOAK in session.config.stash:
+        process, report = session.config.stash[SOAK]
+        process.kill()
+        process.wait()
+        shutil.rmtree(report.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> tuple[int, str, Path]:
+    """The soak that was started with the session: exit code, what it printed, its report."""
+    process, report = request.config.stash[SOAK]
+    out, _ = process.communicate(timeout=400)
+    return process.returncode, out, report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,8 +18,8 @@ class FaultySource:
     """Plays ``frames`` (a .npy, uint8 ``[n, height, width]``) for ever.
 
     A file named after a fault in ``commands`` is consumed, and its fault happens: ``stall`` (the read blocks),
-    ``crash`` (a segmentation fault), ``corrupt`` (nonsense on the pipe to the parent), ``resize`` (another size from here on),
-    ``half`` (a frame that was torn), ``freeze`` (one picture for three seconds).
+    ``crash`` (a segmentation fault), ``corrupt`` (nonsense on the pipe to the parent), ``resize`` (another size from
+    here on), ``half`` (a frame that was torn), ``freeze`` (one picture for three seconds).
     """
 
     name, kind, live, frame_count = "soak", "soak", True, None

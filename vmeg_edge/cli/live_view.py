@@ -51,6 +51,9 @@ class LiveView:
         """Start drawing."""
         if self._live is not None:
             self._live.start()
+        else:
+            for notice in self._notices:
+                self._console.print(notice)
         self._thread.start()
         return self
 

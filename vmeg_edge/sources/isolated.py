@@ -153,6 +153,13 @@ class IsolatedSource:
         child = self._child
         return None if child is None else child.process.pid
 
+    @property
+    def memory_name(self) -> str | None:
+        """The block of shared memory that pictures come through, ``None`` while there is none."""
+        child = self._child
+        ring = None if child is None else child.ring
+        return None if ring is None else ring.name
+
     def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:
         """Deliver frames; a live source waits out its interruptions."""
         while not self._closing.is_set():

@@ -301,8 +301,9 @@ def stream(
     ``policy``: ``latest`` drops the oldest frame for the newest (a live source's default), ``block`` scores every frame
     (a file's default), ``queue`` holds up to ``depth`` and refuses more. ``deadline_ms`` runs from capture to result: a
     frame already past it is dropped unscored, a result past it is ``late``. ``signal`` and ``exam`` are the rules for
-    frozen and missing pictures and for the exam; a file under ``block`` has no signal to watch. Sinks of a live stream
-    run on threads of their own. ``record`` is a folder to keep frames, arrivals and decisions in.
+    frozen and missing pictures (without them a signal is gone after 0.4 s, or three frames of a slower source) and for
+    the exam; a file under ``block`` has no signal to watch, and its exam counts by the recording's time. Sinks of a live
+    stream run on threads of their own. ``record`` is a folder to keep frames, arrivals and decisions in.
 
     Every frame has one end, counted in ``Stream.summary`` and told in the next result's ``dropped_before``. Raises
     `SourceError` when the source cannot be opened or no frame could be scored, `UsageError` for rules that contradict
@@ -315,7 +316,7 @@ def stream(
         policy=chosen,
         depth=depth,
         deadline_ms=deadline_ms,
-        signal=(signal or SignalRules()) if watched else None,
+        signal=(signal or SignalRules.at_rate(opened.fps)) if watched else None,
         exam=exam or ExamRule(),
     )
     recorder = None if record is None else Recorder(record)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmeg_edge.errors import UsageError
+from vmeg_edge.exam import ExamRule
 from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
 from vmeg_edge.live import Entry, Likeness, SignalRules, StreamCore, StreamRules
 from vmeg_edge.live.core import ENDED, EXPIRED, FULL, NEWER, SIGNAL_GONE
@@ -27,10 +28,10 @@ def a_frame(index: int) -> Frame:
     return Frame(PICTURE, index)
 
 
-def a_result(index: int, decision: Decision = "suspected") -> FrameResult:
+def a_result(index: int, decision: Decision = "suspected", captured_s: float | None = None) -> FrameResult:
     heat = HeatMap(np.zeros((2, 2), np.float32), Region(0, 0, 16, 16), None)
     prediction = Prediction("vm", 0.9, decision, "")
-    return FrameResult(index, "t", None, prediction, heat, Timings(0, 0, 0, 0, 0), age_ms=0.0)
+    return FrameResult(index, "t", captured_s, prediction, heat, Timings(0, 0, 0, 0, 0), age_ms=0.0)
 
 
 class Driven:
@@ -45,7 +46,7 @@ class Driven:
         entry = self.core.take(at_ms * MS)
         if entry is None:
             return None
-        scored = self.core.answer(entry) or a_result(entry.frame.index)
+        scored = self.core.answer(entry) or a_result(entry.frame.index, captured_s=entry.frame.captured_s)
         return self.core.finish((at_ms + took_ms) * MS, entry, scored)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
@@ -146,6 +147,23 @@ def test_a_file_has_no_signal_to_watch_and_reuses_nothing() -> None:
         assert result is not None
         assert (result.signal, result.reused) == ("live", False)
         assert not run.core.tick((index * 5000 + 4000) * MS)
+
+
+def test_an_exam_of_a_file_counts_by_the_recordings_own_time() -> None:
+    rule = ExamRule(window_s=2.0, minimum_evidence=5, dwell_s=1.0)
+    verdicts = []
+    for signal in (None, SignalRules()):
+        run = Driven(policy="block", signal=signal, exam=rule)
+        for index in range(20):  # a second apart when they were recorded, a millisecond apart when they are read
+            run.core.arrive(index * MS, Frame(PICTURE, index, float(index)), likeness=NEW)
+            run.score(index, took_ms=0)
+        verdicts.append(run.core.exam.state.verdict)
+    assert verdicts == ["undetermined", "suspected"]
+
+
+def test_a_slow_source_is_given_three_frame_periods() -> None:
+    assert SignalRules.at_rate(None).none_after_s == SignalRules.at_rate(30.0).none_after_s == 0.4
+    assert SignalRules.at_rate(2.0).none_after_s == 1.5
 
 
 def test_a_source_that_was_made_to_wait_is_not_called_silent() -> None:

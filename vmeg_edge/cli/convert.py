@@ -52,7 +52,11 @@ from vmeg_edge.manifest import DecisionRule
     metavar="LOW,HIGH",
     help="Between these, no decision is given.",
 )
-@click.option("--frames", type=click.Path(path_type=Path), help="Frames of yours that parity is measured on as well.")
+@click.option(
+    "--frames",
+    type=click.Path(path_type=Path),
+    help="Frames of yours that parity is measured on as well, and the plane gate is fitted on.",
+)
 @click.option(
     "--golden",
     type=click.Path(path_type=Path),
@@ -91,6 +95,12 @@ from vmeg_edge.manifest import DecisionRule
     default=64,
     show_default=True,
     help="Frames for the gate, at most; calibration never sees them.",
+)
+@click.option(
+    "--plane-gate/--no-plane-gate",
+    default=True,
+    show_default=True,
+    help="Give no decision on frames unlike the calibration frames and those of --frames (phantoms if neither).",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of a random head.")
 @click.option("--force", is_flag=True, help="Replace the bundle if it exists.")
@@ -145,6 +155,7 @@ def command(**options: Any) -> None:
         training=training,
         golden=options["golden"],
         frames=options["frames"],
+        plane_gate=options["plane_gate"],
         replace=options["force"],
         report=lambda line: click.echo(line, err=True),
     )

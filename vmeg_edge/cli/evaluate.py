@@ -215,12 +215,10 @@ class _Work:
         return found
 
     def _without_fitted(self, said: Any) -> Any:
-        from dataclasses import replace
-
         keep = ~self.fitted_on[said.rows]  # type: ignore[index]
         if not keep.any():
             raise UsageError("every frame is in the part to fit on; mark some with split = test")
-        return replace(said, rows=said.rows[keep], logits=said.logits[keep])
+        return said.only(keep)
 
     def _evaluated(self, said: Any, rule: Any) -> Any:
         resamples, seed = self.options["resamples"], self.options["seed"]
@@ -235,6 +233,7 @@ def _show(work: _Work, content: dict[str, Any]) -> None:
     rows += [
         ("calibration error", *(f"{subject['expected_calibration_error']:.3f}" for subject in subjects)),
         ("no decision", *(f"{subject['abstained']:.3f}" for subject in subjects)),
+        ("out of plane", *(f"{subject['out_of_plane']:.3f}" for subject in subjects)),
         ("accuracy where decided", *(_plain(subject["accuracy_where_decided"]) for subject in subjects)),
     ]
     for key in ("true_positive", "false_positive", "false_negative", "true_negative"):
@@ -291,13 +290,12 @@ def _risk(curve: Sequence[Sequence[float]], share: float) -> str:
 
 
 def _write_scores(path: Path, work: _Work) -> None:
-    from vmeg_edge.decide import judge
     from vmeg_edge.outputs import PendingFile
 
     with PendingFile(path) as pending, pending.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("subject", "path", "label", "group", "probability", "decision"))
         for said, rule in zip(work.answers, work.rules, strict=True):
-            for place, p in zip(said.rows, said.probabilities(rule), strict=True):
+            for place, p, decision in zip(said.rows, said.probabilities(rule), said.decisions(rule), strict=True):
                 row = work.rows[place]
-                writer.writerow((said.name, row.path, row.label, row.group, f"{p:.6f}", judge(float(p), rule)[0]))
+                writer.writerow((said.name, row.path, row.label, row.group, f"{p:.6f}", decision))

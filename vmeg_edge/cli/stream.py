@@ -57,7 +57,11 @@ if TYPE_CHECKING:
 @click.option(
     "--isolate/--no-isolate", default=None, help="Read in a process of its own. [default: for cameras, URLs, igtl://]"
 )
-@click.option("--none-after-s", type=float, default=0.4, show_default=True, help="No frame for so long: no signal.")
+@click.option(
+    "--none-after-s",
+    type=float,
+    help="No frame for so long: no signal. [default: 0.4, or three frames of a source that states a slower rate]",
+)
 @click.option(
     "--frozen-after-s", type=float, default=1.0, show_default=True, help="Picture unchanged for so long: frozen."
 )
@@ -117,11 +121,12 @@ def _stream(text: str, out: str | None, as_json: bool, bundle: Path, options: di
         pixel_format=options["pixel_format"],
         loop=options["loop"],
     )
+    none_after_s, frozen_after_s = options["none_after_s"], options["frozen_after_s"]
+    signal = SignalRules(0.4 if none_after_s is None else none_after_s, frozen_after_s)
     rules = {
         "policy": options["policy"],
         "depth": options["depth"],
         "deadline_ms": options["deadline_ms"],
-        "signal": SignalRules(options["none_after_s"], options["frozen_after_s"]),
         "exam": ExamRule(
             window_s=options["exam_window_s"],
             minimum_evidence=options["exam_evidence"],
@@ -145,6 +150,7 @@ def _stream(text: str, out: str | None, as_json: bool, bundle: Path, options: di
             sinks=sinks if view is None else [*sinks, view],
             record=options["record"],
             duration_s=options["duration_s"],
+            signal=signal if none_after_s is not None else SignalRules.at_rate(frames.fps, frozen_after_s),
             **rules,
         )
         report = RunReport()

@@ -87,6 +87,7 @@ class StreamCore:
         self._content = 0
         self._answer: tuple[int, FrameResult] | None = None
         self._taken_ns = 0
+        self._exam_s = 0.0
         self._was_gone = False
         self._arrivals: deque[int] = deque(maxlen=_RATE_OVER)
         self._scores: deque[int] = deque(maxlen=_RATE_OVER)
@@ -170,7 +171,7 @@ class StreamCore:
         self._emit(_result_event(at_ns, self._taken_ns, entry, result))
         if signal != "none":
             self.result = result
-        if self.exam.add(at_ns * 1e-9, result):
+        if self.exam.add(self._exam_time_s(at_ns, result.captured_s), result):
             self._tell_exam(at_ns)
         return result
 
@@ -183,7 +184,7 @@ class StreamCore:
     def tick(self, at_ns: int) -> bool:
         """Time passed; whether the signal or the exam changed by that."""
         gone = self._monitor is not None and not self.buffer.must_wait and self._monitor.passed(at_ns)
-        changed = self.exam.pass_to(at_ns * 1e-9)
+        changed = self._monitor is not None and self.exam.pass_to(self._exam_time_s(at_ns, None))
         if gone or changed:
             self._journal({"do": "tick", "at_ns": at_ns})
         if gone:
@@ -236,6 +237,12 @@ class StreamCore:
             reconnects=self.reconnects,
             result=self.result,
         )
+
+    def _exam_time_s(self, at_ns: int, captured_s: float | None) -> float:
+        """The exam's clock: real time for a live source, the recording's own for a file, which may run faster."""
+        from_file = self._monitor is None and captured_s is not None
+        self._exam_s = max(self._exam_s, captured_s if from_file and captured_s is not None else at_ns * 1e-9)
+        return self._exam_s
 
     def _disconnect(self, at_ns: int, reason: str) -> None:
         self._was_gone = True

@@ -22,6 +22,12 @@ class SignalRules:
     frozen_after_s: float = 1.0
     still_levels: float = 0.25
 
+    @staticmethod
+    def at_rate(fps: float | None, frozen_after_s: float = 1.0) -> SignalRules:
+        """The usual rules; a source that states a slow rate has three frame periods before its signal is gone."""
+        slowest_s = 3 / fps if fps else 0.0
+        return SignalRules(min(3600.0, max(0.4, slowest_s)), frozen_after_s)
+
     def __post_init__(self) -> None:
         """Refuse what could never be or always be."""
         if not (0 < self.none_after_s <= 3600 and 0 < self.frozen_after_s <= 3600):

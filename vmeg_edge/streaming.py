@@ -51,7 +51,8 @@ class Stream:
         self.rules = rules
         self.summary = StreamSummary(rules.policy, rules.deadline_ms)
         self._own_pace = source.live or rules.policy != "block"
-        self._sinks: tuple[Sink, ...] = tuple(map(SinkThread, sinks)) if self._own_pace else tuple(sinks)
+        self._threads = tuple(map(SinkThread, sinks)) if self._own_pace else ()
+        self._sinks: tuple[Sink, ...] = self._threads or tuple(sinks)
         self._recorder = recorder
         self._duration_s = duration_s
         self._on_frame = on_frame
@@ -271,10 +272,8 @@ class Stream:
                     later.abort()
                 raise
         self.summary.sinks = tuple(
-            SinkReport(sink.name, sink.policy, sink.written, sink.dropped, sink.problem)
-            if isinstance(sink, SinkThread)
-            else SinkReport(type(sink).__name__, "every result", self._written, 0)
-            for sink in self._sinks
+            [SinkReport(sink.name, sink.policy, sink.written, sink.dropped, sink.problem) for sink in self._threads]
+            or [SinkReport(type(sink).__name__, "every result", self._written, 0) for sink in self._sinks]
         )
 
 
@@ -302,8 +301,8 @@ def stream(
     (a file's default), ``queue`` holds up to ``depth`` and refuses more. ``deadline_ms`` runs from capture to result: a
     frame already past it is dropped unscored, a result past it is ``late``. ``signal`` and ``exam`` are the rules for
     frozen and missing pictures (without them a signal is gone after 0.4 s, or three frames of a slower source) and for
-    the exam; a file under ``block`` has no signal to watch, and its exam counts by the recording's time. Sinks of a live
-    stream run on threads of their own. ``record`` is a folder to keep frames, arrivals and decisions in.
+    the exam; a file under ``block`` has no signal to watch, and its exam counts by the recording's time. Sinks of a
+    live stream run on threads of their own. ``record`` is a folder to keep frames, arrivals and decisions in.
 
     Every frame has one end, counted in ``Stream.summary`` and told in the next result's ``dropped_before``. Raises
     `SourceError` when the source cannot be opened or no frame could be scored, `UsageError` for rules that contradict

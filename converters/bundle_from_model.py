@@ -20,16 +20,18 @@ from vmeg_edge.backends import usable_processors
 from vmeg_edge.bundle import DIRECTION, GOLDEN, PARITY, write_bundle
 from vmeg_edge.errors import ParityError, UsageError
 from vmeg_edge.frames import Frame
+from vmeg_edge.gate import PLANE_GATE
 from vmeg_edge.golden import Golden
 from vmeg_edge.manifest import Artefact, Manifest, Precision
 
-from .calibration import Sets, gather
+from .calibration import PHANTOMS, Sets, gather
 from .candidates import Candidate, Report, Workshop, candidates, check_targets, exported
 from .control import Control
 from .frames import cropped, golden_frames, parity_frames, tensors_of
 from .measure import Bar, Row, judged, maps_of, measure, reason_for, settle
 from .orientation import fit_direction
 from .origin import Origin, Training, Weights, from_bundle, from_checkpoint
+from .plane_gate_fit import FittedGate, fit_gate, gate_frames, gated, warning_of
 from .tools import tool_versions
 
 _GIVEN = "frames given by the user"
@@ -85,6 +87,7 @@ def convert(
     training: Training | None = None,
     golden: str | PathLike[str] | None = None,
     frames: str | PathLike[str] | None = None,
+    plane_gate: bool = True,
     replace: bool = False,
     report: Report = lambda _: None,
 ) -> Conversion:
@@ -92,7 +95,11 @@ def convert(
 
     Parity is measured on the golden frames, on phantoms, on up to 64 frames spread over ``frames``, and on the
     validation part of the calibration sources. The golden frames are phantoms unless ``golden`` names a source; a
-    bundle brings its own. ``report`` is told each step in a line.
+    bundle brings its own.
+
+    The plane gate is fitted on the calibration sources and on ``frames``; where neither is given, a bundle keeps the
+    gate that it has, and others get one that is fitted on phantoms. Without one (``plane_gate=False``, or too few
+    frames) the manifest's notes say so. ``report`` is told each step in a line.
 
     Raises `CheckpointError`, `BundleError`, `UsageError`, `SourceError`, `BackendError` or `OutputError`; then, and
     where a gate fails (see `Conversion`), no bundle is written.
@@ -132,6 +139,9 @@ def convert(
     failed = tuple(t for t in chosen if not any(r.status == "kept" for r in rows if r.candidate.target == t))
     if failed:
         return Conversion(place, "", manifest, tuple(rows), warnings, failed)
+    given = (*quantization.sources, *(() if frames is None else (frames,)))
+    fitted = _plane_gate(origin, given, report) if plane_gate else FittedGate(why="left out at conversion")
+    warnings = (*warnings, *warning_of(fitted, manifest, asked=plane_gate))
     kept = {row.candidate.target: row for row in rows if row.status == "kept"}
     manifest = manifest.model_copy(
         update={
@@ -140,7 +150,10 @@ def convert(
             "tools": {**manifest.tools, **tool_versions(chosen)},
         }
     )
+    manifest = gated(manifest, fitted)
     files: dict[str, bytes] = {}
+    if fitted.arrays is not None:
+        files[PLANE_GATE] = fitted.arrays.to_bytes()
     for target in chosen:
         files |= kept[target].candidate.files
     files[GOLDEN] = (origin.golden or _golden(pictures, logits, truth.heat_maps)).to_bytes()
@@ -183,6 +196,14 @@ def _sets(precision: Precision, quantization: Quantization, manifest: Manifest, 
     for warning in sets.warnings:
         report(f"warning: {warning}")
     return sets
+
+
+def _plane_gate(origin: Origin, given: Sequence[str | PathLike[str]], report: Report) -> FittedGate:
+    if not given and origin.plane_gate is not None:
+        report("keeping the bundle's plane gate")
+        return FittedGate(origin.plane_gate, origin.manifest.plane_gate)
+    report("fitting the plane gate")
+    return fit_gate(gate_frames(given or (PHANTOMS,), origin.manifest.input), origin.reference)
 
 
 def _baselines(made: Sequence[Candidate], shop: Workshop) -> dict[str, Candidate]:

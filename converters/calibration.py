@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 
@@ -141,8 +142,8 @@ def _read(source: str | PathLike[str], spec: Input, pool: _Pool) -> list[str]:
     """Add the frames of one source to the pool; the warnings name what could not be read."""
     preprocess = Preprocessor(spec)
     if str(source) == PHANTOMS:
-        for index, made in enumerate(phantoms(_PHANTOM_SEED, _PHANTOM_FRAMES)):
-            pool.add(f"{PHANTOMS}:{index}", preprocess(made.frame)[0])
+        for index, tensor in enumerate(_phantom_tensors(spec)):
+            pool.add(f"{PHANTOMS}:{index}", tensor)
         return []
     lost: list[str] = []
     with open_source(source) as opened:
@@ -154,6 +155,13 @@ def _read(source: str | PathLike[str], spec: Input, pool: _Pool) -> list[str]:
     if not lost:
         return []
     return [f"{source}: {len(lost)} frames could not be read and were left out: {lost[0]}"]
+
+
+@lru_cache(maxsize=2)
+def _phantom_tensors(spec: Input) -> Tensors:
+    """Rendering takes longer than reading: one conversion asks for them twice, for int8 and for the plane gate."""
+    preprocess = Preprocessor(spec)
+    return np.stack([preprocess(made.frame)[0].copy() for made in phantoms(_PHANTOM_SEED, _PHANTOM_FRAMES)])
 
 
 def _shown(source: str | PathLike[str]) -> str:

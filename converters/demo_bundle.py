@@ -1,6 +1,7 @@
 """One command that makes the embedded demo bundle: train on phantoms, convert, and score unseen ones.
 
-``python -m vmeg_edge.converters.demo_bundle --out vmeg_edge/demo.vmeg --force``
+``python -m vmeg_edge.converters.demo_bundle --out vmeg_edge/demo.vmeg --force``; with ``--gate-only`` instead of
+``--force`` only the plane gate of that bundle is fitted, and every other file stays as it is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import click
 import cv2
 import numpy as np
 
+from vmeg_edge.bundle import open_bundle
 from vmeg_edge.cli.progress import ProgressReport
 from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.phantom import Phantom, phantom, phantoms
@@ -26,7 +28,9 @@ from vmeg_edge.scorer import Scorer, load
 
 from . import demo_model
 from .bundle_from_model import convert
+from .calibration import PHANTOMS
 from .origin import Training
+from .plane_gate_fit import add_gate
 
 RULE = DecisionRule(
     temperature=1.0, threshold=0.5, abstain=(0.35, 0.65), origin="chosen by hand for the demo, not fitted"
@@ -125,6 +129,11 @@ def _share(part: int, whole: int) -> float | None:
 @click.option(
     "--from-checkpoint", type=click.Path(path_type=Path, exists=True), help="Convert this one; train nothing."
 )
+@click.option(
+    "--gate-only",
+    is_flag=True,
+    help="Fit the plane gate of the bundle at --out again, on phantoms; every other file stays as it is.",
+)
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
 @click.option("--test-phantoms", default=1000, show_default=True, help="Unseen phantoms to score.")
 @click.option("--train-phantoms", type=int, help="Train on fewer phantoms, for a quick try.")
@@ -134,6 +143,7 @@ def main(
     out: Path,
     checkpoint: Path | None,
     from_checkpoint: Path | None,
+    gate_only: bool,
     report_path: Path | None,
     test_phantoms: int,
     train_phantoms: int | None,
@@ -144,6 +154,11 @@ def main(
     cv2.setNumThreads(1)
     started = time.monotonic()
     with ProgressReport() as progress, tempfile.TemporaryDirectory() as scratch:
+        if gate_only:
+            add_gate(open_bundle(out), out, (PHANTOMS,), replace=True)
+            with load(out) as scorer:
+                _finish(scorer, test_phantoms, progress.update, started, report_path)
+            return
         source = from_checkpoint or checkpoint or Path(scratch) / "demo.pt"
         if from_checkpoint is None:
             recipe = demo_model.Recipe()
@@ -166,7 +181,13 @@ def main(
         )
         convert(source, out, training=training, replace=force, report=lambda line: click.echo(line, err=True)).check()
         with load(out) as scorer:
-            content = report(scorer, demo_model.TEST_SEED, test_phantoms, progress.update)
+            _finish(scorer, test_phantoms, progress.update, started, report_path)
+
+
+def _finish(
+    scorer: Scorer, test_phantoms: int, progress: demo_model.Progress, started: float, report_path: Path | None
+) -> None:
+    content = report(scorer, demo_model.TEST_SEED, test_phantoms, progress)
     content["minutes"] = round((time.monotonic() - started) / 60, 1)
     text = json.dumps(content, indent=2)
     click.echo(text)

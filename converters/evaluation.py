@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from vmeg_edge.decide import judge, probabilities
 from vmeg_edge.errors import SourceError
 from vmeg_edge.frames import Frame
 from vmeg_edge.manifest import DecisionRule
+from vmeg_edge.results import Decision
 from vmeg_edge.scorer import Scorer
 from vmeg_edge.sources import open_source
 
@@ -37,6 +38,7 @@ class Answers:
     """What one bundle on one backend said of ``n`` frames: ``logits`` ``[n, classes]``, in the order of the labels.
 
     ``rows`` is each frame's place in the label table; ``lost`` counts frames that could not be read or scored.
+    ``out_of_plane`` ``[n]`` marks the frames that the bundle's plane gate holds back, ``None`` where it has none.
     """
 
     name: str
@@ -45,10 +47,22 @@ class Answers:
     positive: int
     lost: int = 0
     reason: str = ""
+    out_of_plane: Bools | None = None
 
     def probabilities(self, rule: DecisionRule) -> Floats:
         """The positive class's, ``[n]``, at the rule's temperature."""
         return probabilities(self.logits, rule.temperature)[:, self.positive]
+
+    def decisions(self, rule: DecisionRule) -> list[Decision]:
+        """One a frame under the rule; none where the plane gate holds the frame back."""
+        held_back = np.zeros(len(self.logits), bool) if self.out_of_plane is None else self.out_of_plane
+        said = zip(self.probabilities(rule), held_back, strict=True)
+        return ["no-decision" if held else judge(float(p), rule)[0] for p, held in said]
+
+    def only(self, keep: Bools) -> Answers:
+        """The answers where ``keep`` ``[n]`` is true."""
+        out_of_plane = None if self.out_of_plane is None else self.out_of_plane[keep]
+        return replace(self, logits=self.logits[keep], rows=self.rows[keep], out_of_plane=out_of_plane)
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,8 @@ class Evaluation:
 
     ``confusion`` is ``((tn, fp), (fn, tp))``; ``ece`` the expected calibration error over ten equal bins (Guo et al.
     2017, arXiv 1706.04599); ``risk_coverage`` pairs (share of frames decided, their error rate), surest first (Geifman
-    and El-Yaniv 2017, arXiv 1705.08500); ``abstained`` the share inside the abstain band.
+    and El-Yaniv 2017, arXiv 1705.08500); ``abstained`` the share without a decision, ``out_of_plane`` that of
+    frames which the plane gate holds back.
     """
 
     name: str
@@ -79,6 +94,7 @@ class Evaluation:
     ece: float
     risk_coverage: tuple[tuple[float, float], ...]
     abstained: float
+    out_of_plane: float
     accuracy_where_decided: float | None
     truth: Bools
     probabilities: Floats
@@ -99,6 +115,7 @@ class Evaluation:
             },
             "expected_calibration_error": self.ece,
             "abstained": self.abstained,
+            "out_of_plane": self.out_of_plane,
             "accuracy_where_decided": self.accuracy_where_decided,
             "risk_coverage": [list(pair) for pair in self.risk_coverage],
         }
@@ -106,14 +123,16 @@ class Evaluation:
 
 def answers(scorer: Scorer, name: str, rows: Sequence[Labelled], progress: Any) -> Answers:
     """Score every frame of every labelled file. Raises `SourceError` where not one could be scored."""
-    logits, places = [], []
+    logits, places, distances = [], [], []
     lost, reason = 0, ""
     for place, row in enumerate(rows):
         try:
             with open_source(row.path) as source:
                 for item in source:
                     if isinstance(item, Frame):
-                        logits.append(scorer.logits(item))
+                        said, distance = scorer.answer(item)
+                        logits.append(said)
+                        distances.append(distance)
                         places.append(place)
                     else:
                         lost, reason = lost + 1, reason or item.reason
@@ -123,7 +142,9 @@ def answers(scorer: Scorer, name: str, rows: Sequence[Labelled], progress: Any) 
     if not logits:
         raise SourceError(f"not one labelled frame could be scored: {reason}")
     positive = scorer.manifest.positive_index
-    return Answers(name, np.stack(logits), np.asarray(places, np.intp), positive, lost, reason)
+    rule = scorer.manifest.plane_gate
+    held_back = None if rule is None else np.array([d is not None and d > rule.threshold for d in distances])
+    return Answers(name, np.stack(logits), np.asarray(places, np.intp), positive, lost, reason, held_back)
 
 
 def evaluate(
@@ -133,8 +154,7 @@ def evaluate(
     truth = np.array([rows[place].label == positive for place in said.rows])
     groups = np.unique([rows[place].group for place in said.rows], return_inverse=True)[1]
     p = said.probabilities(rule)
-    decisions = [judge(float(value), rule)[0] for value in p]
-    decided = np.array([decision != "no-decision" for decision in decisions])
+    decided = np.array([decision != "no-decision" for decision in said.decisions(rule)])
     right = (p >= rule.threshold) == truth
     confusion = metrics.confusion_matrix(truth, p >= rule.threshold, labels=[False, True])
     return Evaluation(
@@ -147,6 +167,7 @@ def evaluate(
         ece=expected_calibration_error(truth, p),
         risk_coverage=risk_coverage(right, np.abs(p - rule.threshold)),
         abstained=float(1 - decided.mean()),
+        out_of_plane=0.0 if said.out_of_plane is None else float(said.out_of_plane.mean()),
         accuracy_where_decided=float(right[decided].mean()) if decided.any() else None,
         truth=truth,
         probabilities=p,
@@ -192,7 +213,8 @@ def agreement(first: Answers, other: Answers, rules: tuple[DecisionRule, Decisio
     if not np.array_equal(first.rows, other.rows):
         return None
     ours, theirs = first.probabilities(rules[0]), other.probabilities(rules[1])
-    same = [judge(float(p), rules[0])[0] == judge(float(q), rules[1])[0] for p, q in zip(ours, theirs, strict=True)]
+    pairs = zip(first.decisions(rules[0]), other.decisions(rules[1]), strict=True)
+    same = [decision == another for decision, another in pairs]
     gap = np.abs(ours - theirs)
     return {
         "decisions_agree": float(np.mean(same)),

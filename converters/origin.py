@@ -15,10 +15,11 @@ import torch
 from vmeg_edge.backends import open_backend, place
 from vmeg_edge.bundle import GOLDEN, open_bundle, sha256_of
 from vmeg_edge.errors import UsageError
+from vmeg_edge.gate import GateArrays
 from vmeg_edge.golden import Golden, parse_golden
 from vmeg_edge.manifest import Architecture, Artefact, DecisionRule, Explanation, Input, Manifest, ResizeMethod
 from vmeg_edge.manifest import Checkpoint as CheckpointEntry
-from vmeg_edge.scorer import direction_of
+from vmeg_edge.scorer import direction_of, plane_gate_of
 
 from . import checkpoint as checkpoints
 from .architectures.vit import Pool
@@ -69,7 +70,7 @@ class Origin:
 
     ``manifest`` speaks of the float32 ONNX alone; ``onnx`` is that model's bytes. ``reference`` takes uint8
     ``[n, H, W, 3]`` and gives logits and activations; ``reference_name`` says what it runs on. A bundle brings its
-    ``golden`` frames and its heat map's ``direction`` along.
+    ``golden`` frames, its heat map's ``direction`` and its plane gate along.
     """
 
     manifest: Manifest
@@ -78,6 +79,7 @@ class Origin:
     reference_name: str
     golden: Golden | None = None
     direction: npt.NDArray[np.float32] | None = None
+    plane_gate: GateArrays | None = None
 
 
 def from_checkpoint(source: Path, name: str, weights: Weights, training: Training, golden_origin: str) -> Origin:
@@ -129,8 +131,9 @@ def from_bundle(source: str | PathLike[str], name: str) -> Origin:
     )
     golden = parse_golden(bundle.read(GOLDEN), manifest, str(bundle.path))
     direction = direction_of(bundle)
+    gate = plane_gate_of(bundle)
     said = f"ONNX Runtime {backend.report.version} float32, of the bundle {bundle.digest[:12]}"
-    return Origin(manifest, data, truth, said, golden, direction)
+    return Origin(manifest, data, truth, said, golden, direction, None if gate is None else gate.arrays)
 
 
 def _manifest(

@@ -17,6 +17,7 @@ import vmeg_edge
 from vmeg_edge import kernels
 from vmeg_edge.backends import why_unusable
 from vmeg_edge.bundle import open_bundle
+from vmeg_edge.decide import judge
 from vmeg_edge.frames import Frame
 from vmeg_edge.parity import Scores, compare, gate
 from vmeg_edge.sources import open_source
@@ -32,10 +33,12 @@ def frames_of(path: Path, most: int) -> list[Frame]:
 
 
 def scores_of(scorer: vmeg_edge.Scorer, frames: list[Frame]) -> Scores:
+    """Decisions are the rule's on every frame: the plane gate, which holds real frames back, would hide the flips."""
     results = [scorer.score(frame) for frame in frames]
+    rule = scorer.manifest.decision
     return Scores(
         np.array([result.prediction.probability for result in results]),
-        [result.prediction.decision for result in results],
+        [judge(result.prediction.probability, rule)[0] for result in results],
         np.stack([result.heat_map.values for result in results]),
     )
 

@@ -38,7 +38,7 @@ def test_the_demo_writes_its_files_and_its_summary(vmeg_edge: Callable, tmp_path
     assert ran.code == 0, ran.err
     summary = json.loads(ran.out)
     assert (summary["frames"], summary["scored"], summary["lost"], summary["failed"]) == (8, 8, 0, 0)
-    assert set(summary["stages_ms"]) == {"decode", "preprocess", "infer", "explain", "decide", "total"}
+    assert set(summary["stages_ms"]) == {"decode", "preprocess", "infer", "explain", "decide", "total", "age"}
     assert summary["stages_ms"]["infer"]["p50_ms"] > 0
     assert not summary["stages_ms"]["infer"]["p90_has_enough_samples"]
     assert len(_lines(out / "results.jsonl")) == 8

@@ -18,6 +18,7 @@ from conversions import ALL_TARGETS, Made
 from shared_data import shared_data
 from vmeg_edge.backends.tensorrt_engine import build_engine, engine_library, layer_precisions
 from vmeg_edge.bundle import open_bundle
+from vmeg_edge.decide import judge
 from vmeg_edge.errors import UsageError
 from vmeg_edge.frames import Frame
 from vmeg_edge.parity import Scores, compare, gate
@@ -258,10 +259,12 @@ def _real_frames() -> list[Frame]:
 
 
 def _scores(scorer: sdk.Scorer, frames: list[Frame]) -> Scores:
+    """Decisions are the rule's: the plane gate would hold the real frames back, and hide the flips."""
     results = [scorer.score(frame) for frame in frames]
+    rule = scorer.manifest.decision
     return Scores(
         np.array([result.prediction.probability for result in results]),
-        [result.prediction.decision for result in results],
+        [judge(result.prediction.probability, rule)[0] for result in results],
         np.stack([result.heat_map.values for result in results]),
     )
 

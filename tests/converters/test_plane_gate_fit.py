@@ -1,0 +1,95 @@
+"""Fitting the plane gate: parts share no file, too few frames are said, and a heart-like picture is far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vmeg_edge.converters.plane_gate_fit import GateFrames, add_gate, distances, fit_arrays, fit_gate, gate_frames
+
+import vmeg_edge
+from vmeg_edge.bundle import open_bundle
+from vmeg_edge.errors import UsageError
+from vmeg_edge.gate import PLANE_GATE
+
+
+def reference(tensors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stands for a model: tokens are 4x4 patches of the picture, so that what is fitted can be reasoned about."""
+    n = len(tensors)
+    patches = tensors[..., 0].reshape(n, 8, 4, 8, 4).transpose(0, 1, 3, 2, 4).reshape(n, 64, 16)
+    return np.zeros((n, 2), np.float32), patches.astype(np.float32)
+
+
+def pictures(count: int, seed: int, scale: float = 20.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    grey = np.clip(rng.normal(110, scale, (count, 32, 32, 1)), 0, 255).astype(np.uint8)
+    return grey.repeat(3, axis=3)
+
+
+def frames(fit: int = 60, held_out: int = 30) -> GateFrames:
+    return GateFrames(pictures(fit, 1), pictures(held_out, 2), ("made",))
+
+
+def test_frames_of_the_kind_are_near_one_and_others_are_far() -> None:
+    fitted = fit_gate(frames(), reference)
+    assert fitted.arrays is not None
+    assert fitted.rule is not None
+    near = distances(fitted.arrays, reference(pictures(40, 3))[1])
+    far = distances(fitted.arrays, reference(pictures(40, 4, scale=60.0))[1])
+    assert float(np.median(near)) == pytest.approx(1.0, abs=0.35)
+    assert (near > fitted.rule.threshold).mean() <= 0.1
+    assert (far > fitted.rule.threshold).all()
+
+
+def test_the_threshold_is_the_held_out_quantile_times_the_margin() -> None:
+    given = frames()
+    fitted = fit_gate(given, reference, quantile=0.9, margin=1.5)
+    assert fitted.arrays is not None
+    assert fitted.rule is not None
+    far = distances(fitted.arrays, reference(given.held_out)[1])
+    assert fitted.rule.threshold == pytest.approx(np.quantile(far, 0.9) * 1.5, abs=1e-4)
+    assert (fitted.rule.frames, fitted.rule.held_out_frames) == (60, 30)
+    assert "0.9 quantile of 30 held-out" in fitted.rule.origin
+
+
+@pytest.mark.parametrize("sizes", [(23, 30), (60, 7)])
+def test_too_few_frames_make_no_gate_and_say_so(sizes: tuple[int, int]) -> None:
+    fitted = fit_gate(frames(*sizes), reference)
+    assert fitted.rule is None
+    assert "too few" in fitted.why
+
+
+def test_tokens_that_do_not_vary_make_no_gate() -> None:
+    still = np.full((60, 32, 32, 3), 7, np.uint8)
+    assert fit_arrays(reference(still)[1]) is None
+    assert "do not vary" in fit_gate(GateFrames(still, still[:30], ("made",)), reference).why
+
+
+def test_a_quantile_or_a_margin_that_is_none_is_refused() -> None:
+    for wrong in ({"quantile": 1.0}, {"quantile": 0.0}, {"margin": 0.9}):
+        with pytest.raises(UsageError, match="quantile"):
+            fit_gate(frames(), reference, **wrong)
+
+
+def test_the_demo_bundles_gate_is_what_the_fit_gives_and_nothing_else_changed(
+    demo_bundle: Path, tmp_path: Path
+) -> None:
+    held = open_bundle(demo_bundle)
+    add_gate(held, tmp_path / "again.vmeg", ("phantoms",), replace=False)
+    again = open_bundle(tmp_path / "again.vmeg")
+    same = set(held.digests) - {PLANE_GATE, "manifest.json"}
+    assert {name: held.digests[name] for name in same} == {name: again.digests[name] for name in same}
+    one, other = held.manifest.plane_gate, again.manifest.plane_gate
+    assert one is not None
+    assert other is not None
+    assert (one.sha256, one.held_out_sha256) == (other.sha256, other.held_out_sha256)
+    assert other.threshold == pytest.approx(one.threshold, rel=0.02)
+    with vmeg_edge.load(tmp_path / "again.vmeg") as scorer:
+        assert scorer.score(np.zeros((480, 640), np.uint8)).prediction.decision == "no-decision"
+
+
+def test_parts_share_no_frame(demo_bundle: Path) -> None:
+    given = gate_frames(("phantoms",), open_bundle(demo_bundle).manifest.input, fit=40, held_out=20)
+    fit = {tensor.tobytes() for tensor in given.fit}
+    assert not fit & {tensor.tobytes() for tensor in given.held_out}

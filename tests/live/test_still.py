@@ -49,3 +49,13 @@ def test_change_is_the_difference_for_any_size(height: int, width: int, one: int
     likeness = detector.observe(np.full((height, width), other, np.uint8))
     assert likeness.change == abs(one - other)
     assert likeness.identical == (one == other)
+
+
+def test_any_strides_are_compared() -> None:
+    picture = np.random.default_rng(0).integers(0, 200, (100, 90, 3), np.uint8)
+    for view in (picture[:, ::-1], np.asfortranarray(picture), picture[::2, ::3], picture[..., 0], picture[:, :40]):
+        detector = StillDetector(1.0)
+        detector.observe(view)
+        again = detector.observe(view.copy())
+        assert (again.identical, again.change) == (True, 0)
+        assert detector.observe(view + 2).change == 2

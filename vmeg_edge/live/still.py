@@ -35,39 +35,35 @@ class StillDetector:
         """Nothing has been seen."""
         self._limit = limit
         self._last: Pixels | None = None
-        self._last_samples: Pixels | None = None
         self._still: Pixels | None = None
 
     def observe(self, pixels: Pixels) -> Likeness:
-        """Compare ``pixels`` (kept until the next call) with what came before."""
-        samples = _samples(pixels)
-        last, last_samples = self._last, self._last_samples
-        identical = (
-            last is not None
-            and last_samples is not None
-            and last.shape == pixels.shape
-            and last_samples.tobytes() == samples.tobytes()
-            and np.array_equal(last, pixels)
-        )
-        change = np.inf
-        if self._still is not None and self._still.shape == samples.shape and last is not None:
-            same_size = last.shape == pixels.shape
-            change = float(_mean_difference(self._still, samples)) if same_size else np.inf
+        """Compare ``pixels`` (held on to, and not to be changed) with what came before."""
+        last, still = self._last, self._still
+        self._last = pixels
+        if last is None or still is None or last.shape != pixels.shape or still.shape != pixels.shape:
+            self._still = pixels
+            return Likeness(identical=False, change=float("inf"))
+        change = _mean_difference(still, pixels)
         if change > self._limit:
-            self._still = samples
-        self._last, self._last_samples = pixels, samples
-        return Likeness(identical, change)
+            self._still = pixels
+        may_be_identical = still is not last or change == 0.0
+        return Likeness(may_be_identical and np.array_equal(last, pixels), change)
 
     def forget(self) -> None:
         """The signal was gone: the next frame is like none before it."""
-        self._last = self._last_samples = self._still = None
-
-
-def _samples(pixels: Pixels) -> Pixels:
-    """16 rows, spread evenly and copied: whole rows, since scattered pixels cost a cache miss each."""
-    step = max(1, pixels.shape[0] // _ROWS)
-    return np.ascontiguousarray(pixels[step // 2 :: step])
+        self._last = self._still = None
 
 
 def _mean_difference(one: Pixels, other: Pixels) -> float:
-    return cv2.norm(one, other, cv2.NORM_L1) / one.size
+    """Over 16 rows, spread evenly: whole rows, since scattered pixels cost a cache miss each."""
+    step = max(1, one.shape[0] // _ROWS)
+    rows = slice(step // 2, None, step)
+    sampled = one[rows]
+    return cv2.norm(_packed(sampled), _packed(other[rows]), cv2.NORM_L1) / sampled.size
+
+
+def _packed(rows: Pixels) -> Pixels:
+    """OpenCV takes rows that lie apart, not pixels that do."""
+    apart = rows.strides[-1] != 1 or (rows.ndim == 3 and rows.strides[1] != rows.shape[2])
+    return np.ascontiguousarray(rows) if apart else rows

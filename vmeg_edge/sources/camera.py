@@ -72,6 +72,8 @@ class CameraSource:
             raise SourceError(
                 f"{self.name}: gives {given[0]}x{given[1]} pixels and not {size[0]}x{size[1]}; ask for what it has"
             )
+        # What the driver settled on stands beside every result.
+        self.name += " ({width}x{height} {pixel_format}, {fps:g} frames/s)".format(**self.settings)
         rate = float(self.settings["fps"])
         self.fps: float | None = rate if math.isfinite(rate) and 0 < rate <= 1000 else None
 

@@ -88,7 +88,7 @@ def test_a_link_is_refused_even_when_its_content_is_right(bundle_copy: Path, tmp
 def test_a_path_that_leaves_the_folder_is_refused(bundle_copy: Path, name: str) -> None:
     sums = bundle_copy / "SHA256SUMS"
     sums.write_text(sums.read_text() + f"{'0' * 64}  {name}\n")
-    with pytest.raises(IntegrityError, match="line 6 of SHA256SUMS"):
+    with pytest.raises(IntegrityError, match="line 7 of SHA256SUMS"):
         open_bundle(bundle_copy)
 
 

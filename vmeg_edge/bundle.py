@@ -144,7 +144,7 @@ def _read_sums(folder: Path) -> bytes:
 
 def _parse_sums(folder: Path, sums: bytes) -> dict[str, str]:
     digests: dict[str, str] = {}
-    for number, line in enumerate(sums.decode("ascii", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(sums.decode("ascii", errors="replace").removesuffix("\n").split("\n"), start=1):
         match = _LINE.fullmatch(line)
         if match is None or match[2] == SUMS or match[2] in digests:
             raise IntegrityError(

@@ -73,8 +73,8 @@ class CameraSource:
                 f"{self.name}: gives {given[0]}x{given[1]} pixels and not {size[0]}x{size[1]}; ask for what it has"
             )
         # What the driver settled on stands beside every result.
-        self.name += " ({width}x{height} {pixel_format}, {fps:g} frames/s)".format(**self.settings)
         rate = float(self.settings["fps"])
+        self.name += f" ({given[0]}x{given[1]} {self.settings['pixel_format']}, {rate:g} frames/s)"
         self.fps: float | None = rate if math.isfinite(rate) and 0 < rate <= 1000 else None
 
     def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -21,6 +22,7 @@ from vmeg_edge.frames import Frame
 from vmeg_edge.phantom import PhantomCine
 from vmeg_edge.results import FrameResult
 from vmeg_edge.serve import LiveView, Server, parse_address, serve
+from vmeg_edge.serve.view import NOTHING_YET
 
 TOKEN = "a-token-of-sixteen-or-more"
 
@@ -190,6 +192,30 @@ def test_a_busy_port_and_bad_addresses_are_one_line(view: LiveView) -> None:
     for text in ("", "8080", ":8080", "host", "host:", "host:x", "host:99999", "a b:1", "http://h:1"):
         with pytest.raises(UsageError):
             parse_address(text)
+
+
+def test_a_missing_library_is_named_with_the_command_that_adds_it(
+    view: LiveView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(UsageError, match=r'uvicorn, which is not installed; pip install "vmeg-edge\[serve\]"'):
+        serve(view)
+
+
+def test_every_frame_has_one_end_in_the_metrics(view: LiveView, server: Server) -> None:
+    dropped = {"a newer frame came before it could be scored": 5, 'a "quoted" reason\n': 1}
+    view.status(
+        replace(
+            NOTHING_YET, signal="live", arrived=20, scored=10, reused=4, lost=2, failed=1, waiting=1, dropped=dropped
+        )
+    )
+    families = {family.name: family for family in text_string_to_metric_families(ask(server.address + "metrics")[1])}
+    ends = {(s.labels["end"], s.labels["reason"]): s.value for s in families["vmeg_edge_frames_ended"].samples}
+    assert ends.pop(("scored", "")) == 6
+    assert ends.pop(("reused", "")) == 4
+    assert {reason: count for (end, reason), count in ends.items() if end == "dropped"} == dropped
+    waiting = families["vmeg_edge_buffer_frames"].samples[0].value
+    assert 6 + 4 + sum(ends.values()) + waiting == families["vmeg_edge_frames_arrived"].samples[0].value
 
 
 def test_closing_leaves_no_thread(view: LiveView) -> None:

@@ -100,7 +100,7 @@ function showRule({ threshold, abstain }) {
   $('band').style.left = `${100 * (abstain ? abstain[0] : 0)}%`;
   $('band').style.width = `${100 * (abstain ? abstain[1] - abstain[0] : 0)}%`;
   say('scale-text', `threshold ${+threshold.toFixed(3)}` +
-    (abstain ? `, no decision between ${+abstain[0].toFixed(3)} and ${+abstain[1].toFixed(3)}` : ''));
+    (abstain ? `; no decision ${+abstain[0].toFixed(3)} to ${+abstain[1].toFixed(3)}` : ''));
 }
 
 function showStatus({ status, about, source, notices }) {
@@ -110,12 +110,12 @@ function showStatus({ status, about, source, notices }) {
   say('exam', status.exam.toUpperCase());
   say('exam-reason', status.exam_reason);
   say('source', source);
-  say('fps', `${status.scored_fps.toFixed(1)} / ${status.arrival_fps.toFixed(1)} fps`);
+  say('fps', `${status.scored_fps.toFixed(1)} / ${status.arrival_fps.toFixed(1)}`);
   say('frames', `${status.arrived} arrived, ${status.scored} scored (${status.reused} reused), ${status.late} late, ` +
     `${status.lost} lost, ${status.failed} failed, ${status.waiting} waiting`);
   const drops = Object.entries(status.dropped);
   say('dropped', drops.length ? drops.map(([reason, count]) => `${count}: ${reason}`).join('; ') : 'none');
-  say('stream', `up ${span(status.uptime_s)}, reconnected ${status.reconnects} times`);
+  say('stream', `up ${span(status.uptime_s)}, reconnects: ${status.reconnects}`);
   say('about', [about.name, about.backend && `${about.backend} ${about.version ?? ''}`, about.device, about.precision,
     about.self_test && `self-test ${about.self_test}`, about.bundle && `bundle ${about.bundle.slice(0, 12)}`]
     .filter(Boolean).join(' \u00b7 ') || '\u2013');

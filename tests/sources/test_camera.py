@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import cv2
@@ -13,7 +13,7 @@ import pytest
 from vmeg_edge.errors import SourceError
 from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
 from vmeg_edge.sources.camera import CameraSource
-from vmeg_edge.sources.capture import _rgb, read_live
+from vmeg_edge.sources.capture import LiveCapture, _rgb, read_live
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def test_a_file_that_is_no_device_is_refused(tmp_path: Path, capfd: pytest.Captu
 
 
 def test_the_loop_delivers_rgb_stamped_on_arrival_and_says_when_it_is_over(video: Path) -> None:
-    capture = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG)
-    items = list(read_live(capture, "camera 0", Region(0, 0, 64, 48), threading.Event()))
-    capture.release()
+    capture = LiveCapture(cv2.VideoCapture(str(video), cv2.CAP_FFMPEG))
+    items = list(read_live(capture, "camera 0", Region(0, 0, 64, 48)))
+    capture.close()
     frames = [item for item in items if isinstance(item, Frame)]
     assert [frame.index for frame in frames] == list(range(6))
     reds = [int(frame.pixels[20, 20, 0]) for frame in frames]
@@ -58,20 +58,46 @@ def test_the_loop_delivers_rgb_stamped_on_arrival_and_says_when_it_is_over(video
 
 
 def test_a_frame_that_a_region_does_not_fit_is_lost(video: Path) -> None:
-    capture = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG)
-    items = list(read_live(capture, "camera 0", Region(0, 0, 65, 48), threading.Event()))
-    capture.release()
+    capture = LiveCapture(cv2.VideoCapture(str(video), cv2.CAP_FFMPEG))
+    items = list(read_live(capture, "camera 0", Region(0, 0, 65, 48)))
+    capture.close()
     assert [type(item) for item in items] == [LostFrame] * 6 + [Disconnected]
 
 
 def test_closing_ends_the_loop_without_a_word(video: Path) -> None:
-    capture = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG)
-    closing = threading.Event()
-    items = read_live(capture, "camera 0", None, closing)
+    capture = LiveCapture(cv2.VideoCapture(str(video), cv2.CAP_FFMPEG))
+    items = read_live(capture, "camera 0", None)
     assert isinstance(next(items), Frame)
-    closing.set()
+    capture.close()
+    capture.close()
     assert list(items) == []
-    capture.release()
+    assert not capture.is_open()
+
+
+CLOSED_WHILE_READ = """
+import sys, threading, time
+import cv2
+from vmeg_edge.sources.capture import LiveCapture, read_live
+for turn in range(12):
+    capture = LiveCapture(cv2.VideoCapture(sys.argv[1], cv2.CAP_FFMPEG))
+    reader = threading.Thread(target=lambda: list(read_live(capture, "camera 0", None)))
+    reader.start()
+    time.sleep(0.004 * turn)
+    capture.close()
+    reader.join()
+    assert not capture.is_open()
+"""
+
+
+def test_closing_under_a_read_does_not_take_the_process_along(tmp_path: Path) -> None:
+    path = tmp_path / "large.avi"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (1280, 720))
+    picture = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), np.uint8)
+    for _ in range(20):
+        writer.write(picture)
+    writer.release()
+    done = subprocess.run([sys.executable, "-c", CLOSED_WHILE_READ, str(path)], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_grey_stays_grey_and_bgra_becomes_rgb() -> None:

@@ -87,6 +87,57 @@ def test_a_stream_that_falls_silent_is_gone_after_its_limit() -> None:
     assert time.monotonic() - began < 25
 
 
+def test_another_size_midway_arrives_at_the_first_size_until_the_stream_is_opened_again() -> None:
+    def body(file: BinaryIO) -> None:
+        for width in (64, 128):
+            stream_of(*range(20, 140, 4), width=width)(file)
+
+    with http_server(body) as url, NetworkSource(url, open_s=10) as source:
+        frames = [item for item in source if isinstance(item, Frame)]
+    assert len(frames) > 40
+    assert {frame.pixels.shape for frame in frames} == {(48, 64, 3)}
+
+
+def test_garbage_after_good_frames_is_a_disconnection() -> None:
+    def body(file: BinaryIO) -> None:
+        stream_of(*range(20, 140, 4))(file)
+        file.write(np.random.default_rng(1).bytes(100_000))
+
+    with http_server(body) as url, NetworkSource(url, open_s=10) as source:
+        items = list(source)
+    assert sum(isinstance(item, Frame) for item in items) >= 28
+    assert isinstance(items[-1], Disconnected)
+
+
+def test_close_lets_the_connection_go_whether_or_not_frames_were_read() -> None:
+    gone = threading.Event()
+
+    def body(file: BinaryIO) -> None:
+        try:
+            while True:
+                file.write(jpeg(9))
+                time.sleep(0.01)
+        finally:
+            gone.set()
+
+    with http_server(body) as url:
+        source = NetworkSource(url, open_s=10)
+        source.close()
+        assert gone.wait(10)
+        gone.clear()
+        source = NetworkSource(url, open_s=10)
+        items = iter(source)
+        assert isinstance(next(items), Frame)
+        source.close()
+        assert gone.wait(10)
+        assert list(items) == []
+
+
+def test_the_decoder_holds_no_frame_back() -> None:
+    with http_server(stream_of(*range(10, 60))) as url, NetworkSource(url, open_s=10) as source:
+        assert source._capture._capture.get(cv2.CAP_PROP_N_THREADS) == 1
+
+
 @pytest.mark.parametrize("what", ["garbage", "nothing", "closed"])
 def test_what_is_no_stream_is_an_error_in_one_line(what: str) -> None:
     def garbage(file: BinaryIO) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +12,7 @@ import cv2
 
 from vmeg_edge.errors import SourceError
 from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
-from vmeg_edge.sources.capture import read_live
+from vmeg_edge.sources.capture import LiveCapture, read_live
 from vmeg_edge.sources.quiet import quiet_opencv
 
 
@@ -42,33 +41,32 @@ class CameraSource:
         quiet_opencv()
         self.name = f"camera {device}"
         self._region = region
-        self._closing = threading.Event()
         path = Path(f"/dev/video{device}") if isinstance(device, int) else Path(device)
         if sys.platform == "linux" and not path.exists():
             raise SourceError(f"{self.name}: there is no {path}; {_those_that_exist()}")
         backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
         try:
-            self._capture = cv2.VideoCapture(device, backend)
+            capture = cv2.VideoCapture(device, backend)
         except cv2.error:
             raise SourceError(f"{self.name}: cannot be opened; {_those_that_exist()}") from None
-        if not self._capture.isOpened():
-            self._capture.release()
+        if not capture.isOpened():
+            capture.release()
             raise SourceError(
                 f"{self.name}: cannot be opened: it is no capture device, another program holds it, or you may not "
                 f"read it; {_those_that_exist()}"
             )
         if pixel_format is not None:
-            self._capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*pixel_format))
+            capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*pixel_format))
         if size is not None:
-            self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-            self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
         if fps is not None:
-            self._capture.set(cv2.CAP_PROP_FPS, fps)
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        self.settings = _settings(self._capture)
+            capture.set(cv2.CAP_PROP_FPS, fps)
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        self.settings = _settings(capture)
         given = (self.settings["width"], self.settings["height"])
         if size is not None and given != size:
-            self._capture.release()
+            capture.release()
             raise SourceError(
                 f"{self.name}: gives {given[0]}x{given[1]} pixels and not {size[0]}x{size[1]}; ask for what it has"
             )
@@ -76,15 +74,15 @@ class CameraSource:
         rate = float(self.settings["fps"])
         self.name += f" ({given[0]}x{given[1]} {self.settings['pixel_format']}, {rate:g} frames/s)"
         self.fps: float | None = rate if math.isfinite(rate) and 0 < rate <= 1000 else None
+        self._capture = LiveCapture(capture)
 
     def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:
         """Frames until the device goes, which is said by `Disconnected`."""
-        return read_live(self._capture, self.name, self._region, self._closing)
+        return read_live(self._capture, self.name, self._region)
 
     def close(self) -> None:
-        """Let go of the device. A read that blocks in the driver is only ended by ending its process."""
-        self._closing.set()
-        self._capture.release()
+        """Let go of the device, from any thread. A read that blocks in the driver ends only with its process."""
+        self._capture.close()
 
     def __enter__(self) -> CameraSource:
         """Return itself."""

@@ -15,41 +15,85 @@ from vmeg_edge.frames import Disconnected, Frame, LostFrame, Pixels, Region
 _MISSES = 5  # reads that fail one after the other before the signal counts as gone
 
 
-def read_live(
-    capture: cv2.VideoCapture, name: str, region: Region | None, closing: threading.Event
-) -> Iterator[Frame | LostFrame | Disconnected]:
+class LiveCapture:
+    """A capture that one thread reads and any thread may close.
+
+    OpenCV crashes when a capture is released under a read, so that happens between two reads: by `close` where none is
+    under way, else by the reader when it comes back.
+    """
+
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        """Take an open capture."""
+        self._capture = capture
+        self._turn = threading.Lock()
+        self._closing = threading.Event()
+
+    def read(self) -> tuple[bool, object, int] | None:
+        """Whether there was a frame, its picture (``None``: undecodable) and its arrival; ``None`` once closed."""
+        grabbed, picture, arrived_ns = False, None, 0
+        with self._turn:
+            if not self._closing.is_set():
+                try:
+                    grabbed = self._capture.grab()
+                    arrived_ns = time.perf_counter_ns()
+                    if grabbed:
+                        decoded, retrieved = self._capture.retrieve()
+                        picture = retrieved if decoded else None
+                except cv2.error:
+                    grabbed = False
+        if self._closing.is_set():
+            self._release()
+            return None
+        return grabbed, picture, arrived_ns
+
+    def is_open(self) -> bool:
+        """Whether another read may succeed."""
+        with self._turn:
+            return not self._closing.is_set() and self._capture.isOpened()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not beyond closing."""
+        self._closing.wait(seconds)
+
+    def close(self) -> None:
+        """Let go of the device, at once or after the read that is under way; never waits for that."""
+        self._closing.set()
+        self._release()
+
+    def _release(self) -> None:
+        if self._turn.acquire(blocking=False):
+            try:
+                self._capture.release()
+            finally:
+                self._turn.release()
+
+
+def read_live(capture: LiveCapture, name: str, region: Region | None) -> Iterator[Frame | LostFrame | Disconnected]:
     """Frames as they arrive, stamped on arrival; ends with `Disconnected` when reads fail.
 
-    Half a frame, or one of a size that no frame may have, is a lost one. The size may change from frame to frame.
+    Half a frame, or one of a size that no frame may have, is a lost one.
     """
     index = misses = 0
     began_ns: int | None = None
-    while not closing.is_set():
-        try:
-            grabbed = capture.grab()
-            arrived_ns = time.perf_counter_ns()
-            decoded, picture = capture.retrieve() if grabbed else (False, None)
-        except cv2.error:
-            grabbed, decoded, picture = False, False, None
-        if closing.is_set():
-            return
+    while (read := capture.read()) is not None:
+        grabbed, picture, arrived_ns = read
         if not grabbed:
             misses += 1
-            if misses >= _MISSES or not capture.isOpened():
+            if misses >= _MISSES or not capture.is_open():
                 yield Disconnected("the device or stream delivers no more frames", name)
                 return
-            closing.wait(0.02)
+            capture.pause(0.02)
             continue
         misses = 0
         began_ns = arrived_ns if began_ns is None else began_ns
-        yield _frame(index, decoded, picture, name, region, began_ns, arrived_ns)
+        yield _frame(index, picture, name, region, began_ns, arrived_ns)
         index += 1
 
 
 def _frame(
-    index: int, decoded: bool, picture: object, name: str, region: Region | None, began_ns: int, arrived_ns: int
+    index: int, picture: object, name: str, region: Region | None, began_ns: int, arrived_ns: int
 ) -> Frame | LostFrame:
-    if not (decoded and isinstance(picture, np.ndarray)):
+    if not isinstance(picture, np.ndarray):
         return LostFrame(index, "the frame cannot be decoded", name)
     try:
         captured_s = (arrived_ns - began_ns) * 1e-9

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ import cv2
 
 from vmeg_edge.errors import SourceError
 from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
-from vmeg_edge.sources.capture import read_live
+from vmeg_edge.sources.capture import LiveCapture, read_live
 from vmeg_edge.sources.filesource import printable
 from vmeg_edge.sources.quiet import quiet_opencv
 
@@ -24,7 +23,8 @@ class NetworkSource:
     """Frames of the stream at ``url``, RGB, stamped on arrival.
 
     ``name`` is the address without user, password and query, so that no secret reaches a log. Raises `SourceError` when
-    nothing answers within ``open_s``, or what answers is no video. A stream that is silent for ``read_s`` is gone.
+    nothing answers within ``open_s``, or what answers is no video. A stream that is silent for ``read_s`` is gone. One
+    that changes its size midway is scaled to its first size by OpenCV, unseen from here, until it is opened again.
     """
 
     kind = "url"
@@ -38,32 +38,35 @@ class NetworkSource:
         quiet_opencv()
         self.name = without_secrets(url)
         self._region = region
-        self._closing = threading.Event()
         limits = [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
             int(open_s * 1000),
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
             int(read_s * 1000),
+            # Each further thread of the decoder holds one frame back, which no age would count.
+            cv2.CAP_PROP_N_THREADS,
+            1,
         ]
         try:
-            self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
+            capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits)
         except cv2.error:
             raise SourceError(f"{self.name}: cannot be opened; check the address") from None
-        if not self._capture.isOpened():
-            self._capture.release()
+        if not capture.isOpened():
+            capture.release()
             raise SourceError(
                 f"{self.name}: no video came within {open_s:g} s; check the address, and that the sender is running"
             )
-        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        rate = float(capture.get(cv2.CAP_PROP_FPS))
         self.fps: float | None = rate if math.isfinite(rate) and 0 < rate <= 1000 else None
+        self._capture = LiveCapture(capture)
 
     def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:
         """Frames until the stream breaks off, which is said by `Disconnected`."""
-        return read_live(self._capture, self.name, self._region, self._closing)
+        return read_live(self._capture, self.name, self._region)
 
     def close(self) -> None:
-        """Close the connection, after the read that is under way."""
-        self._closing.set()
+        """Close the connection, from any thread; at the latest after the read that is under way."""
+        self._capture.close()
 
     def __enter__(self) -> NetworkSource:
         """Return itself."""

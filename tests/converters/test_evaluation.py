@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -159,6 +160,21 @@ def test_groups_are_never_split_and_too_few_are_refused() -> None:
         split_rows(rows_of([1, 0, 0, 0]), Fit(temperature=True))
     marked = [Labelled(Path("a"), "vm", "a", "fit"), Labelled(Path("b"), "normal", "b", "test")]
     assert split_rows(marked, Fit()).tolist() == [True, False]
+
+
+def test_frames_that_the_plane_gate_holds_back_count_as_abstentions() -> None:
+    p, truth = [0.9, 0.8, 0.2, 0.1], [1, 0, 1, 0]
+    said = replace(answers_of(p), out_of_plane=np.array([False, True, True, False]))
+    assert said.decisions(RULE) == ["suspected", "no-decision", "no-decision", "normal"]
+    found = evaluate(said, rows_of(truth), "vm", RULE, resamples=0)
+    assert (found.abstained, found.out_of_plane, found.accuracy_where_decided) == (0.5, 0.5, 1.0)
+    assert found.figures["accuracy"].value == 0.5
+    assert found.to_json()["out_of_plane"] == 0.5
+    agreed = agreement(answers_of(p), said, (RULE, RULE))
+    assert agreed is not None
+    assert (agreed["decisions_agree"], agreed["max_abs_dp"]) == (0.5, 0.0)
+    part = said.only(np.array([True, False, True, False]))
+    assert (part.rows.tolist(), part.decisions(RULE)) == ([0, 2], ["suspected", "no-decision"])
 
 
 @pytest.fixture(scope="module")

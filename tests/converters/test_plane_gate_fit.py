@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from vmeg_edge.converters.plane_gate_fit import GateFrames, add_gate, distances, fit_arrays, fit_gate, gate_frames
+from vmeg_edge.converters.bundle_from_model import convert
+from vmeg_edge.converters.plane_gate_fit import (
+    FittedGate,
+    GateFrames,
+    add_gate,
+    distances,
+    fit_arrays,
+    fit_gate,
+    gate_frames,
+    warning_of,
+)
 
 import vmeg_edge
+from shared_data import shared_data
 from vmeg_edge.bundle import open_bundle
 from vmeg_edge.errors import UsageError
 from vmeg_edge.gate import PLANE_GATE
+from vmeg_edge.phantom import phantoms
 
 
 def reference(tensors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,3 +106,54 @@ def test_parts_share_no_frame(demo_bundle: Path) -> None:
     given = gate_frames(("phantoms",), open_bundle(demo_bundle).manifest.input, fit=40, held_out=20)
     fit = {tensor.tobytes() for tensor in given.fit}
     assert not fit & {tensor.tobytes() for tensor in given.held_out}
+
+
+def test_a_bundle_that_is_converted_again_keeps_its_gate_unless_it_is_left_out(
+    demo_bundle: Path, tmp_path: Path
+) -> None:
+    held = open_bundle(demo_bundle)
+    kept = convert(demo_bundle, tmp_path / "kept.vmeg")
+    assert kept.manifest.plane_gate == held.manifest.plane_gate
+    assert kept.warnings == ()
+    assert open_bundle(kept.path).digests[PLANE_GATE] == held.digests[PLANE_GATE]
+
+    bare = convert(demo_bundle, tmp_path / "bare.vmeg", plane_gate=False)
+    assert bare.manifest.plane_gate is None
+    assert PLANE_GATE not in open_bundle(bare.path).digests
+    assert bare.manifest.notes[-1] == "No plane gate: left out at conversion; a picture of anything gets a decision."
+    with vmeg_edge.load(bare.path, self_test=False) as scorer:
+        assert scorer.score(np.zeros((480, 640), np.uint8)).out_of_plane is None
+
+    again = convert(bare.path, tmp_path / "again.vmeg")
+    assert again.manifest.plane_gate is not None
+    assert again.manifest.plane_gate.sources == ("phantoms",)
+    assert again.manifest.notes == held.manifest.notes
+
+
+def test_frames_that_are_given_are_what_the_gate_is_fitted_on(demo_bundle: Path, tmp_path: Path) -> None:
+    done = convert(demo_bundle, tmp_path / "real.vmeg", frames=shared_data("fetal_brain"))
+    rule = done.manifest.plane_gate
+    assert rule is not None
+    assert rule.sources == ("fetal_brain",)
+    assert rule.frames + rule.held_out_frames == 97
+    with vmeg_edge.load(done.path, self_test=False) as scorer:
+        assert scorer.score(np.zeros((480, 640), np.uint8)).prediction.decision == "no-decision"
+
+
+def test_too_few_frames_give_a_bundle_without_a_gate_that_says_so(demo_bundle: Path, tmp_path: Path) -> None:
+    stills = tmp_path / "stills"
+    stills.mkdir()
+    for index, made in enumerate(phantoms(31, 6)):
+        cv2.imwrite(str(stills / f"{index}.png"), made.frame.pixels)
+    done = convert(demo_bundle, tmp_path / "few.vmeg", frames=stills)
+    assert done.manifest.plane_gate is None
+    assert "too few; 24 and 8 are the least" in done.manifest.notes[-1]
+    assert "add frames of the plane with --frames" in done.warnings[0]
+
+
+def test_a_gate_on_phantoms_alone_is_warned_of_unless_the_model_knows_phantoms_alone(demo_bundle: Path) -> None:
+    manifest = open_bundle(demo_bundle).manifest
+    held = FittedGate(rule=manifest.plane_gate)
+    assert warning_of(held, manifest, asked=True) == ()
+    (line,) = warning_of(held, manifest.model_copy(update={"trained_on": None}), asked=True)
+    assert "most pictures of patients will get no decision" in line

@@ -8,16 +8,17 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 
 import numpy as np
 import pyigtl
 import pytest
-from pyigtl.messages import ImageMessage, StringMessage
+from pyigtl.messages import CRC64, ImageMessage, StringMessage
 
 from vmeg_edge.errors import SourceError
 from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
+from vmeg_edge.sources import openigtlink
 from vmeg_edge.sources.isolated import IsolatedSource, Patience
 from vmeg_edge.sources.openigtlink import OpenIGTLinkSource
 
@@ -132,8 +133,14 @@ def test_a_server_that_goes_and_comes_back_is_followed_by_the_isolated_source() 
     assert gone[0] == "the peer hung up"
 
 
-def header(kind: bytes = b"IMAGE", size: int = 0, version: int = 1, stamp: int = 0) -> bytes:
-    return struct.pack("> H 12s 20s II Q Q", version, kind, b"Image", stamp, 0, size, 0)
+def header(kind: bytes = b"IMAGE", size: int = 0, version: int = 1, stamp: int = 0, checksum: int = 0) -> bytes:
+    return struct.pack("> H 12s 20s II Q Q", version, kind, b"Image", stamp, 0, size, checksum)
+
+
+def damaged() -> bytes:
+    sound = bytearray(message(picture(5)))
+    sound[-1] ^= 1
+    return bytes(sound)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +178,97 @@ def test_a_peer_that_falls_silent_in_a_message_is_given_up() -> None:
     assert time.monotonic() - began < 10
 
 
+def test_a_peer_that_sends_a_byte_at_a_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openigtlink, "_MESSAGE_S", 0.5)
+    done = threading.Event()
+
+    def trickle(client: socket.socket) -> None:
+        client.sendall(header(size=5000))
+        with suppress(OSError):
+            while not done.wait(0.05):
+                client.sendall(b"x")
+
+    with peer(trickle) as port, OpenIGTLinkSource("127.0.0.1", port) as source:
+        (item,) = list(source)
+        done.set()
+    assert isinstance(item, Disconnected)
+    assert "more than 0.5 s for one message" in item.reason
+
+
+def test_a_peer_may_idle_for_longer_than_a_message_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openigtlink, "_MESSAGE_S", 0.3)
+
+    def speak(client: socket.socket) -> None:
+        time.sleep(0.6)
+        sent = message(picture(5))
+        client.sendall(sent[:20])
+        time.sleep(0.05)
+        client.sendall(sent[20:])
+
+    with peer(speak) as port, OpenIGTLinkSource("127.0.0.1", port) as source:
+        assert isinstance(next(iter(source)), Frame)
+
+
+def test_extended_headers_and_a_peer_without_a_clock_are_understood() -> None:
+    sound = ImageMessage(picture(5), device_name="Image")
+    sound.header_version, sound.message_id, sound.metadata, sound.timestamp = 2, 7, {"depth": "12 cm"}, 0.0
+    with (
+        peer(lambda client: client.sendall(bytes(sound.pack()))) as port,
+        OpenIGTLinkSource("127.0.0.1", port) as source,
+    ):
+        frame = next(iter(source))
+    assert isinstance(frame, Frame)
+    assert np.array_equal(frame.pixels, picture(5)[0])
+    assert frame.captured_s is None
+
+
+def test_by_itself_it_connects_again_and_index_and_time_go_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for value in range(3):
+                client, _ = listening.accept()
+                with client:
+                    client.sendall(message(picture(value), timestamp=100.0 + value))
+                    client.sendall(header(size=2 << 30) if value == 1 else b"")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with OpenIGTLinkSource("127.0.0.1", listening.getsockname()[1], reconnect=True) as source:
+            items = list(islice(source, 5))
+        thread.join(5)
+    frames = [item for item in items if isinstance(item, Frame)]
+    assert [type(item) for item in items] == [Frame, Disconnected] * 2 + [Frame]
+    assert [(frame.index, int(frame.pixels[0, 0])) for frame in frames] == [(0, 0), (1, 1), (2, 2)]
+    assert [frame.captured_s for frame in frames] == pytest.approx([0.0, 1.0, 2.0])
+
+
+def test_a_peer_that_talks_nonsense_is_asked_ever_more_rarely() -> None:
+    met: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listening.accept()
+                    met.append(time.monotonic())
+                    with client:
+                        client.sendall(b"\xff" * 58)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with OpenIGTLinkSource("127.0.0.1", listening.getsockname()[1], reconnect=True) as source:
+            assert [type(item) for item in islice(source, 4)] == [Disconnected] * 4
+    assert met[3] - met[0] >= 0.3  # waits of 0.05, 0.1 and 0.2 s
+
+
+def test_close_ends_the_attempts_to_connect_again() -> None:
+    with peer(socket.socket.close) as port, OpenIGTLinkSource("127.0.0.1", port, reconnect=True) as source:
+        items = iter(source)
+        assert isinstance(next(items), Disconnected)
+        threading.Timer(0.3, source.close).start()
+        assert all(isinstance(item, Disconnected) for item in items)
+
+
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [
@@ -178,7 +276,9 @@ def test_a_peer_that_falls_silent_in_a_message_is_given_up() -> None:
         (message(np.zeros((3, 48, 64), np.uint8)), "3 slices"),
         (message(np.zeros((1, 48, 64, 2), np.uint8)), "2 components"),
         (message(np.zeros((1, 4, 4), np.uint8)), "16 to"),
-        (header(size=5) + b"abcde", "cannot be read"),
+        (header(size=5, checksum=CRC64(b"abcde")) + b"abcde", "cannot be read"),
+        (header(size=5) + b"abcde", "checksum is wrong"),
+        (damaged(), "checksum is wrong"),
         (header(size=0), "cannot be read"),
     ],
 )
@@ -206,6 +306,8 @@ def test_where_nothing_listens_the_error_says_so() -> None:
         OpenIGTLinkSource("127.0.0.1", free_port())
     with pytest.raises(SourceError, match="no connection"):
         OpenIGTLinkSource("no.such.host.invalid", 18944)
+    with pytest.raises(SourceError, match="no connection"):
+        OpenIGTLinkSource("x" * 70, 18944)
 
 
 def test_close_ends_a_wait_for_the_next_image() -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any
@@ -15,12 +16,14 @@ import numpy as np
 from vmeg_edge.errors import FrameError, SourceError
 from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
 from vmeg_edge.sources.base import MAX_PIXELS
-from vmeg_edge.sources.filesource import printable
+from vmeg_edge.sources.filesource import failure, printable
 
 _HEADER_BYTES = 58
 _BODY_BYTES = 3 * MAX_PIXELS + (1 << 16)
 _SLICE_S = 0.1
-_BODY_S = 2.0
+_SILENCE_S = 2.0
+_MESSAGE_S = 5.0  # for all of one: a peer that sends a byte at a time must not hold the stream
+_RETRY_S = (0.05, 5.0)  # the first wait and the longest
 
 
 class _PeerError(Exception):
@@ -34,7 +37,9 @@ class OpenIGTLinkSource:
     ``spacing_mm`` is the length of the matrix's columns. What has no such pixels is a lost frame; other message types
     are passed over. pyigtl parses; the socket is read here, with limits that its client does not have: a header that
     announces more than a picture can hold, a body that stalls, or bytes that are no header end the connection, which
-    is said by `Disconnected`. Raises `SourceError` when nothing listens.
+    is said by `Disconnected`. A body whose checksum is wrong, which pyigtl does not look at, is a lost frame. With
+    ``reconnect`` the source then connects again by itself, with back-off, until it is closed; in a capture process the
+    parent does that. Raises `SourceError` when nothing listens in the first place.
     """
 
     kind = "igtl"
@@ -43,7 +48,14 @@ class OpenIGTLinkSource:
     fps: float | None = None
 
     def __init__(
-        self, host: str, port: int, device: str | None = None, *, region: Region | None = None, open_s: float = 5.0
+        self,
+        host: str,
+        port: int,
+        device: str | None = None,
+        *,
+        region: Region | None = None,
+        open_s: float = 5.0,
+        reconnect: bool = False,
     ) -> None:
         """Connect."""
         if find_spec("pyigtl") is None:
@@ -52,39 +64,35 @@ class OpenIGTLinkSource:
         self._device = device
         self._region = region
         self._closing = threading.Event()
+        self._address = (host, port)
+        self._reconnect = reconnect
+        self._index = 0
+        self._first_s: float | None = None
+        self._wait_s = _RETRY_S[0]
         try:
-            self._socket = socket.create_connection((host, port), timeout=open_s)
-        except OSError as error:
+            self._socket = self._connected(open_s)
+        except (OSError, UnicodeError) as error:  # the latter for a host name that no DNS can have
             raise SourceError(
-                f"{self.name}: no connection ({printable(error.strerror or error)}); check the address, and that the "
-                "server is running"
+                f"{self.name}: no connection ({failure(error)}); check the address, and that the server is running"
             ) from None
-        self._socket.settimeout(_SLICE_S)
 
     def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:
-        """Frames until the peer goes, which is said by `Disconnected`."""
-        index = 0
-        first_s: float | None = None
-        try:
-            while not self._closing.is_set():
-                received = self._message()
-                if received is None:
-                    continue
-                fields, body = received
-                arrived_ns = time.perf_counter_ns()
-                if fields["message_type"] != "IMAGE" or self._device not in (None, fields["device_name"]):
-                    continue
-                first_s = fields["timestamp"] if first_s is None else first_s
-                yield self._frame(index, fields, body, fields["timestamp"] - first_s, arrived_ns)
-                index += 1
-        except (_PeerError, OSError) as error:
-            if not self._closing.is_set():
-                yield Disconnected(printable(error), self.name)
+        """Frames until the peer goes, which is said by `Disconnected`; with ``reconnect``, until `close`."""
+        while True:
+            try:
+                while not self._closing.is_set():
+                    if (item := self._next()) is not None:
+                        yield item
+            except (_PeerError, OSError) as error:
+                if not self._closing.is_set():
+                    yield Disconnected(printable(error), self.name)
+            if not (self._reconnect and self._again()):
+                return
 
     def close(self) -> None:
         """Hang up, from any thread."""
         self._closing.set()
-        self._socket.close()
+        _hang_up(self._socket)
 
     def __enter__(self) -> OpenIGTLinkSource:
         """Return itself."""
@@ -95,6 +103,43 @@ class OpenIGTLinkSource:
     ) -> None:
         """Close."""
         self.close()
+
+    def _connected(self, limit_s: float) -> socket.socket:
+        """A new connection; raises `OSError`."""
+        fresh = socket.create_connection(self._address, timeout=limit_s)
+        fresh.settimeout(_SLICE_S)
+        return fresh
+
+    def _again(self) -> bool:
+        """Connect again, with back-off; false once closed."""
+        _hang_up(self._socket)
+        while not self._closing.wait(self._wait_s):
+            self._wait_s = min(2 * self._wait_s, _RETRY_S[1])
+            with suppress(OSError):
+                self._socket = self._connected(1.0)
+                if not self._closing.is_set():
+                    return True
+                _hang_up(self._socket)  # `close` saw the old one
+        return False
+
+    def _next(self) -> Frame | LostFrame | None:
+        """What the next message holds, ``None`` when that is nothing for here; raises `_PeerError` or `OSError`."""
+        received = self._message()
+        if received is None:
+            return None
+        fields, body = received
+        arrived_ns = time.perf_counter_ns()
+        if fields["message_type"] != "IMAGE" or self._device not in (None, fields["device_name"]):
+            return None
+        captured_s: float | None = None
+        if fields["timestamp"] > 0:  # 0 is a peer without a clock
+            self._first_s = fields["timestamp"] if self._first_s is None else self._first_s
+            captured_s = fields["timestamp"] - self._first_s
+        item = self._frame(self._index, fields, body, captured_s, arrived_ns)
+        self._index += 1
+        if isinstance(item, Frame):
+            self._wait_s = _RETRY_S[0]  # a connection alone proves nothing: what is there may talk nonsense
+        return item
 
     def _message(self) -> tuple[dict[str, Any], bytes] | None:
         """One message, ``None`` when it is for nobody here; raises `_PeerError`."""
@@ -111,6 +156,7 @@ class OpenIGTLinkSource:
             raise _PeerError("the peer sends no OpenIGTLink header")
         if fields["body_size"] > _BODY_BYTES:
             raise _PeerError(f"the peer announces a message of {fields['body_size']} bytes, more than any picture has")
+        fields["checksum"] = int.from_bytes(header[_HEADER_BYTES - 8 :], "big")
         body = self._receive(int(fields["body_size"]), idle=False)
         return None if body is None else (fields, bytes(body))
 
@@ -119,27 +165,34 @@ class OpenIGTLinkSource:
         data = bytearray(count)
         view = memoryview(data)
         got = 0
-        progress = time.monotonic()
+        began = progress = time.monotonic()
         while got < count:
             try:
                 fresh = self._socket.recv_into(view[got:])
             except TimeoutError:
                 if self._closing.is_set():
                     return None
-                if (got or not idle) and time.monotonic() - progress > _BODY_S:
+                if (got or not idle) and time.monotonic() - progress > _SILENCE_S:
                     raise _PeerError("the peer fell silent in the middle of a message") from None
                 continue
             if fresh == 0:
                 raise _PeerError("the peer hung up" + (" in the middle of a message" if got or not idle else ""))
-            got += fresh
             progress = time.monotonic()
+            began = began if got or not idle else progress
+            got += fresh
+            if got < count and progress - began > _MESSAGE_S:
+                raise _PeerError(f"the peer took more than {_MESSAGE_S:g} s for one message")
         return data
 
     def _frame(
-        self, index: int, fields: dict[str, Any], body: bytes, captured_s: float, arrived_ns: int
+        self, index: int, fields: dict[str, Any], body: bytes, captured_s: float | None, arrived_ns: int
     ) -> Frame | LostFrame:
-        from pyigtl.messages import ImageMessage
+        from pyigtl.messages import CRC64, ImageMessage
 
+        if CRC64(body) != fields["checksum"]:
+            return LostFrame(
+                index, "an IMAGE whose checksum is wrong: it was damaged, or is not packed soundly", self.name
+            )
         message = ImageMessage()
         try:
             message.unpack(fields, body)
@@ -162,6 +215,15 @@ def _picture(image: np.ndarray) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if image.shape[0] != 1:
         raise ValueError(f"a volume of {image.shape[0]} slices, and only one is taken")
     picture = image[0]
+    if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
+        raise ValueError(f"{picture.shape[1]}x{picture.shape[0]} pixels, more than {MAX_PIXELS}; rescale it")
     if picture.ndim == 3 and picture.shape[2] not in (1, 3):
         raise ValueError(f"{picture.shape[2]} components, and only 1 or 3 are taken")
     return np.ascontiguousarray(picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """Close it, and wake a thread that waits for its bytes."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()

@@ -16,7 +16,8 @@ import pytest
 
 from vmeg_edge.errors import SourceError
 from vmeg_edge.frames import Disconnected, Frame
-from vmeg_edge.sources.network import NetworkSource, without_secrets
+from vmeg_edge.sources.address import without_secrets
+from vmeg_edge.sources.network import NetworkSource
 
 
 def jpeg(value: int, width: int = 64) -> bytes:
@@ -162,6 +163,9 @@ def test_an_address_where_nothing_listens_is_an_error() -> None:
 
 def test_secrets_never_reach_a_name() -> None:
     assert without_secrets("rtsp://bob:pw@cart:554/live?token=1#x") == "rtsp://cart:554/live"
+    assert without_secrets("rtsp://cart/user=bob&password=pw/1.sdp") == "rtsp://cart/.../1.sdp"
+    assert without_secrets("rtsp://bob:p@w@[::1]:554/live") == "rtsp://[::1]:554/live"
+    assert without_secrets("rtsp://[::1/live") == "stream"
     assert without_secrets("rtsp://bob:pw@cart:notaport/live") == "stream"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from itertools import islice
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -57,6 +59,37 @@ def test_loops_go_on_in_index_and_time_and_lost_frames_keep_their_place() -> Non
     times = [item.captured_s for item in items if isinstance(item, Frame)]
     assert times == pytest.approx([0.0, 0.01, 0.02, 0.03, 0.04, 0.05])
     assert source.frame_count is None
+
+
+def test_at_a_rate_a_lost_frame_keeps_its_place_in_time() -> None:
+    class Torn(MemorySource):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            yield LostFrame(0, "torn")
+            yield Frame(PICTURE, 1)
+            yield LostFrame(2, "torn")
+            yield Frame(PICTURE, 3)
+
+    items = list(ReplaySource(Torn([]), fps=100.0))
+    assert [type(item) for item in items] == [LostFrame, Frame, LostFrame, Frame]
+    assert [item.captured_s for item in items if isinstance(item, Frame)] == pytest.approx([0.01, 0.03])
+    with pytest.raises(SourceError, match="--fps"):  # a lost frame in front tells no pace either
+        list(ReplaySource(Torn([], fps=30.0)))
+
+
+def test_a_rate_does_not_drift_over_many_loops() -> None:
+    source = ReplaySource(stamped(0.0, 0.5, 0.7), fps=240.0, loop=True)
+    last = list(islice(source, 100))[-1]
+    assert isinstance(last, Frame)
+    assert last.captured_s == 99 / 240
+
+
+def test_a_source_that_is_closed_under_the_replay_ends_it_without_an_error(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 32), np.uint8))
+    with open_spec(parse_source(f"replay:{tmp_path}", fps=100.0, loop=True)) as source:
+        for item in source:
+            if isinstance(item, Frame) and item.index == 3:
+                source.close()
+        assert list(source) == []
 
 
 def test_close_from_another_thread_ends_a_wait() -> None:

@@ -50,6 +50,11 @@ def test_sources_are_told_apart(text: str, kind: str, options: dict[str, Any]) -
         ("igtl://h:0", {}, "igtl://HOST"),
         ("igtl://h:99999", {}, "igtl://HOST"),
         ("gopher://h/x", {}, "gopher:// is no stream"),
+        ("RTSP://", {}, "rtsp: write the whole address"),
+        ("http:/h/x", {}, "http: write the whole address"),
+        ("replay:rtsp://h/x", {}, "replay: plays files"),
+        ("camera:0", {"size": (0, 480)}, "--size 0x480: each side must be 16 to 16384"),
+        ("camera:0", {"size": (640, 10**9)}, "each side must be"),
         ("replay:a.mp4", {"fps": 0.0}, "above 0 and at most 240"),
         ("replay:a.mp4", {"fps": -5.0}, "above 0 and at most 240"),
         ("replay:a.mp4", {"fps": 10_000.0}, "above 0 and at most 240"),
@@ -80,6 +85,29 @@ def test_what_cannot_be_honoured_is_refused(text: str, options: dict[str, Any], 
 def test_a_description_survives_its_way_to_another_process(asked: tuple[str, dict[str, Any]], region: Any) -> None:
     spec = parse_source(asked[0], region=region, **asked[1])
     assert SourceSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("rtsp://bob:hunter2@h/x?key=hunter2", {"size": (640, 480)}),
+        ("http://bob:hunter2@h/password=hunter2", {"loop": True}),
+        ("igtl://bob:hunter2@h/x", {}),
+        ("rtsp:/bob:hunter2@h", {"fps": 5.0}),
+        ("replay:rtsp://bob:hunter2@h", {}),
+        ("foo://bob:hunter2@h", {}),
+    ],
+)
+def test_no_refusal_shows_a_password(text: str, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_source(text, **options)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_description_in_a_log_shows_no_password_and_keeps_it_all_the_same() -> None:
+    spec = parse_source("rtsp://bob:hunter2@h/x?key=hunter2")
+    assert repr(spec) == "SourceSpec('url', {'url': 'rtsp://h/x'})"
+    assert spec.to_json()["options"]["url"] == "rtsp://bob:hunter2@h/x?key=hunter2"
 
 
 def test_an_unknown_kind_or_a_missing_file_is_refused() -> None:

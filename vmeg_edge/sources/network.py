@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from types import TracebackType
-from urllib.parse import urlsplit
 
 import cv2
 
 from vmeg_edge.errors import SourceError
 from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
+from vmeg_edge.sources.address import without_secrets
 from vmeg_edge.sources.capture import LiveCapture, read_live
-from vmeg_edge.sources.filesource import printable
 from vmeg_edge.sources.quiet import quiet_opencv
 
 OPEN_S = 5.0
@@ -22,7 +21,7 @@ READ_S = 2.0
 class NetworkSource:
     """Frames of the stream at ``url``, RGB, stamped on arrival.
 
-    ``name`` is the address without user, password and query, so that no secret reaches a log. Raises `SourceError` when
+    ``name`` is the address `without_secrets`. Raises `SourceError` when
     nothing answers within ``open_s``, or what answers is no video. A stream that is silent for ``read_s`` is gone. One
     that changes its size midway is scaled to its first size by OpenCV, unseen from here, until it is opened again.
     """
@@ -77,14 +76,3 @@ class NetworkSource:
     ) -> None:
         """Close."""
         self.close()
-
-
-def without_secrets(url: str) -> str:
-    """The address for people: scheme, host, port and path."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return "stream"
-    return printable(f"{parts.scheme}://{host}{port}{parts.path}")

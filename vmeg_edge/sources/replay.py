@@ -38,28 +38,11 @@ class ReplaySource:
 
     def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:
         """Deliver at the pace, until the end, or for ever."""
-        began_s = time.perf_counter()
-        due_s = 0.0
-        index = 0
-        while True:
-            last_s: float | None = None
-            delivered = 0
-            for item in self._source:
-                if not isinstance(item, Disconnected):
-                    item = replace(item, index=index)
-                    index += 1
-                if isinstance(item, Frame):
-                    due_s += self._step(item, last_s, first=index == 1)
-                    last_s = item.captured_s
-                    if self._closing.wait(max(0.0, began_s + due_s - time.perf_counter())):
-                        return
-                    item = replace(item, captured_s=due_s, arrived_ns=time.perf_counter_ns())
-                    delivered += 1
-                if self._closing.is_set():
-                    return
-                yield item
-            if not self._loop or delivered == 0:
-                return
+        try:
+            yield from self._paced()
+        except SourceError:
+            if not self._closing.is_set():  # else the source was closed under its reader
+                raise
 
     def close(self) -> None:
         """End a wait, from any thread, and let go of the source."""
@@ -76,14 +59,43 @@ class ReplaySource:
         """Close."""
         self.close()
 
-    def _step(self, frame: Frame, last_s: float | None, *, first: bool) -> float:
-        """Seconds from the frame before to this one."""
-        if first:
-            if self._rate is None and frame.captured_s is None:
-                raise SourceError(f"{self.name}: its frames carry no time stamps; say how fast to play them with --fps")
-            return 0.0
-        if self._rate is not None:
-            return 1 / self._rate
+    def _paced(self) -> Iterator[Frame | LostFrame | Disconnected]:
+        began_s = time.perf_counter()
+        due_s = 0.0
+        index = 0
+        started = False
+        while not self._closing.is_set():
+            last_s: float | None = None
+            delivered = 0
+            for item in self._source:
+                if isinstance(item, Disconnected):
+                    yield item
+                    continue
+                if self._rate is not None:
+                    due_s = index / self._rate  # a lost frame keeps its place in time, too
+                elif isinstance(item, Frame):
+                    due_s += self._step(item, last_s) if started else self._start(item)
+                if self._closing.wait(max(0.0, began_s + due_s - time.perf_counter())):
+                    return
+                if isinstance(item, Frame):
+                    started = True
+                    last_s = item.captured_s
+                    delivered += 1
+                    yield replace(item, index=index, captured_s=due_s, arrived_ns=time.perf_counter_ns())
+                else:
+                    yield replace(item, index=index)
+                index += 1
+            if not self._loop or delivered == 0:
+                return
+
+    def _start(self, frame: Frame) -> float:
+        """The first frame is due at once; refuses what tells no pace."""
+        if frame.captured_s is None:
+            raise SourceError(f"{self.name}: its frames carry no time stamps; say how fast to play them with --fps")
+        return 0.0
+
+    def _step(self, frame: Frame, last_s: float | None) -> float:
+        """Seconds from the frame before to this one, by their time stamps."""
         if frame.captured_s is None or last_s is None:  # a loop's first frame, or one stamp missing
             return 1 / self.fps if self.fps else 0.04
         return min(max(frame.captured_s - last_s, 0.0), _MAX_PAUSE_S)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vmeg_edge.errors import UsageError
-from vmeg_edge.frames import Region
+from vmeg_edge.frames import MAX_SIDE, MIN_SIDE, Region
+from vmeg_edge.sources.address import without_secrets
 from vmeg_edge.sources.base import Source
 from vmeg_edge.sources.filesource import printable
 
@@ -22,19 +23,25 @@ FORMS = (
     "rtsp://, http:// or another URL; igtl://HOST[:PORT][/DEVICE]"
 )
 
-_URL = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://.", re.IGNORECASE)
+_URL = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://[^/]", re.IGNORECASE)
+_URL_SCHEME = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp|srt|igtl):/", re.IGNORECASE)
 _VIDEO_DEVICE = re.compile(r"/dev/video[0-9]+")
 _IGTL = re.compile(
     r"igtl://(?P<host>\[[0-9a-fA-F:.]+\]|[^/:\s]+)(:(?P<port>[0-9]{1,5}))?(/(?P<device>.*))?", re.IGNORECASE
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SourceSpec:
     """``kind`` is file, replay, phantom, camera, url or igtl; ``options`` are that kind's, as JSON knows them."""
 
     kind: str
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Without the secrets that an address may hold."""
+        shown = {k: without_secrets(v) if k == "url" else v for k, v in self.options.items()}
+        return f"SourceSpec({self.kind!r}, {shown!r})"
 
     def to_json(self) -> dict[str, Any]:
         """For another process."""
@@ -69,6 +76,8 @@ def parse_source(
         raise UsageError(f"--fps {fps:g}: a rate must be above 0 and at most {MAX_FPS:g} frames a second")
     if pixel_format is not None and not re.fullmatch(r"[ -~]{4}", pixel_format):
         raise UsageError(f"--pixel-format {printable(pixel_format)}: name four characters, such as MJPG, YUYV or GREY")
+    if size is not None and not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+        raise UsageError(f"--size {size[0]}x{size[1]}: each side must be {MIN_SIDE} to {MAX_SIDE} pixels")
     if not text.strip():
         raise UsageError(f"no source is named; pass {FORMS}")
     kind, options = _told_apart(text)
@@ -91,7 +100,8 @@ def parse_source(
             continue
         if name not in allowed:
             mend = f"; pass replay:{text} to pace it" if kind == "file" else ""
-            raise UsageError(f"{printable(text)}: a source of kind {kind} has no --{name.replace('_', '-')}{mend}")
+            shown = without_secrets(text) if kind == "url" else printable(text)
+            raise UsageError(f"{shown}: a source of kind {kind} has no --{name.replace('_', '-')}{mend}")
         options[name] = value
     if region is not None:
         options["region"] = asdict(region)
@@ -149,6 +159,8 @@ def _told_apart(text: str) -> tuple[str, dict[str, Any]]:
         path = text[len("replay:") :]
         if not path:
             raise UsageError("replay: needs a path after it, such as replay:cine.mp4")
+        if _URL_SCHEME.match(path):
+            raise UsageError("replay: plays files; a network stream has its own pace, so pass its address alone")
         return "replay", {"path": path}
     if low in ("phantom:", "phantom"):
         return "phantom", {}
@@ -165,10 +177,13 @@ def _told_apart(text: str) -> tuple[str, dict[str, Any]]:
         match = _IGTL.fullmatch(text)
         port = IGTL_PORT if match is None or match["port"] is None else int(match["port"])
         if match is None or not 0 < port < 65536:
-            raise UsageError(f"{printable(text)}: write an OpenIGTLink server as igtl://HOST[:PORT][/DEVICE]")
+            raise UsageError("write an OpenIGTLink server as igtl://HOST[:PORT][/DEVICE]")  # its text may hold a secret
         return "igtl", {"host": match["host"].strip("[]"), "port": port, "device": match["device"] or None}
     if _URL.match(text):
         return "url", {"url": text}
+    if _URL_SCHEME.match(text):
+        scheme = low.partition(":")[0]
+        raise UsageError(f"{scheme}: write the whole address of a stream, such as {scheme}://HOST:PORT/PATH")
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):
         raise UsageError(f"{printable(text.split('://')[0])}:// is no stream that can be read; pass {FORMS}")
     return "file", {"path": text}

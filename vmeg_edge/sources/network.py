@@ -21,9 +21,9 @@ READ_S = 2.0
 class NetworkSource:
     """Frames of the stream at ``url``, RGB, stamped on arrival.
 
-    ``name`` is the address `without_secrets`. Raises `SourceError` when
-    nothing answers within ``open_s``, or what answers is no video. A stream that is silent for ``read_s`` is gone. One
-    that changes its size midway is scaled to its first size by OpenCV, unseen from here, until it is opened again.
+    ``name`` is the address `without_secrets`. Raises `SourceError` when nothing answers within ``open_s``, or what
+    answers is no video. A stream that is silent for ``read_s`` is gone. One that changes its size midway is scaled to
+    its first size by OpenCV, unseen from here, until it is opened again.
     """
 
     kind = "url"

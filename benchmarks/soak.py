@@ -26,16 +26,20 @@ sys.path.insert(0, str(Path(__file__).parent / "soak"))
 
 import machine
 import numpy as np
+import numpy.typing as npt
 
 import vmeg_edge
+from vmeg_edge.backends import Backend
 from vmeg_edge.bench.statistics import percentile
 from vmeg_edge.cli.options import DEMO_BUNDLE
 from vmeg_edge.errors import OutputError
-from vmeg_edge.frames import Frame
+from vmeg_edge.frames import Frame, Pixels
 from vmeg_edge.phantom import PhantomCine
 from vmeg_edge.results import FrameResult
 from vmeg_edge.sinks import Callback, JsonLines
 from vmeg_edge.sources.isolated import IsolatedSource, Patience
+
+Floats = npt.NDArray[np.float32]
 
 NONE_WITHIN_MS = 500.0
 RECOVERY_WITHIN_S = 10.0
@@ -51,12 +55,12 @@ BREAKS = ("kill", "stall", "crash", "corrupt")  # the signal goes, and has to co
 class SlowBackend:
     """The real backend, made ten times slower while ``slow`` is set."""
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.slow = False
         self.report = backend.report
+        self.slow = False
 
-    def infer(self, pixels: Any) -> Any:
+    def infer(self, pixels: Pixels) -> tuple[Floats, Floats]:
         began = time.perf_counter()
         answer = self.backend.infer(pixels)
         if self.slow:
@@ -70,11 +74,11 @@ class SlowBackend:
 class TroubledSink:
     """A sink that stalls, or whose disk is full, on command; what it writes is real, and so is /dev/full."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.stalled = threading.Event()
         self.full = False
         self.written = 0
-        self._lines = JsonLines(Path(os.devnull).open("w"))  # noqa: SIM115 - a sink closes nothing it was given
+        self._lines = JsonLines(folder / "results.jsonl")
         self._full = JsonLines(FULL.open("w"))
         self.refused = 0
 
@@ -114,9 +118,9 @@ class Soak:
         self.blocks: set[str] = set()
         self.scorer = vmeg_edge.load(arguments.bundle, threads=arguments.threads)
         self.backend = SlowBackend(self.scorer.backend)
-        self.scorer.backend = self.backend  # type: ignore[assignment]
+        self.scorer.backend = self.backend
         self.source = IsolatedSource(spec, Patience(stall_s=1.0))
-        self.sink = TroubledSink()
+        self.sink = TroubledSink(folder)
         self.run = vmeg_edge.stream(
             self.source,
             self.scorer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,6 +113,6 @@ def test_alternating_scores_cannot_toggle_it(count: int, rate: float) -> None:
         {"version": 2},
     ],
 )
-def test_a_rule_that_would_flicker_or_never_speak_is_refused(wrong: dict[str, float]) -> None:
+def test_a_rule_that_would_flicker_or_never_speak_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="exam"):
-        replace(RULE, **wrong)  # type: ignore[arg-type]
+        replace(RULE, **wrong)

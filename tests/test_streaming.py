@@ -20,17 +20,6 @@ from vmeg_edge.sources.memory import MemorySource
 GOOD = np.full((64, 64), 90, np.uint8)
 
 
-class Given(MemorySource):
-    """A source that delivers whatever the test lists."""
-
-    def __init__(self, items: list[Frame | LostFrame]) -> None:
-        super().__init__([])
-        self._items = items
-
-    def __iter__(self) -> Iterator[Frame | LostFrame]:  # type: ignore[override]
-        return iter(self._items)
-
-
 class Recorder:
     """A sink that remembers how it ended."""
 
@@ -81,7 +70,7 @@ def test_the_counts_add_up_and_gaps_are_told(scorer: vmeg_edge.Scorer, kinds: li
             if kind == "failed":  # what a buffer reused by a careless caller does
                 object.__setattr__(frame, "pixels", GOOD[:20, :20])
             items.append(frame)
-    run = vmeg_edge.stream(Given(items), scorer)
+    run = vmeg_edge.stream(MemorySource(items), scorer)
     if "good" in kinds:
         results = list(run)
         assert [r.frame for r in results] == [i for i, kind in enumerate(kinds) if kind == "good"]
@@ -98,16 +87,16 @@ def test_the_counts_add_up_and_gaps_are_told(scorer: vmeg_edge.Scorer, kinds: li
 
 def test_leaving_the_loop_early_keeps_what_was_written(scorer: vmeg_edge.Scorer) -> None:
     sink = Recorder()
-    results = iter(vmeg_edge.stream(Given([Frame(GOOD, index=i) for i in range(9)]), scorer, sinks=[sink]))
+    results = iter(vmeg_edge.stream(MemorySource([Frame(GOOD, index=i) for i in range(9)]), scorer, sinks=[sink]))
     next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert (sink.seen, sink.end) == ([0], "closed")
 
 
 def test_a_sink_that_fails_ends_the_run_and_all_sinks_leave_nothing(scorer: vmeg_edge.Scorer) -> None:
     sinks = [Recorder(), Recorder(fail_at=2)]
     with pytest.raises(OutputError, match="disk full"):
-        list(vmeg_edge.stream(Given([Frame(GOOD, index=i) for i in range(9)]), scorer, sinks=sinks))
+        list(vmeg_edge.stream(MemorySource([Frame(GOOD, index=i) for i in range(9)]), scorer, sinks=sinks))
     assert [sink.end for sink in sinks] == ["aborted", "aborted"]
 
 
@@ -125,4 +114,4 @@ def test_a_source_that_breaks_off_leaves_nothing_behind(scorer: vmeg_edge.Scorer
 
 def test_an_empty_source_is_an_error(scorer: vmeg_edge.Scorer) -> None:
     with pytest.raises(SourceError, match="delivered no frame"):
-        list(vmeg_edge.stream(Given([]), scorer))
+        list(vmeg_edge.stream(MemorySource([]), scorer))

@@ -219,7 +219,7 @@ def test_duration_close_and_leaving_end_it_without_threads_left(
             closed.close()
     left = iter(vmeg_edge.stream(looped(), scorer))
     next(left)
-    left.close()  # type: ignore[attr-defined]
+    left.close()
     idle = vmeg_edge.stream(Script(phantoms[0], 30.0), scorer, duration_s=0.5)
     began = time.monotonic()
     assert len(list(idle)) == 1
@@ -227,6 +227,34 @@ def test_duration_close_and_leaving_end_it_without_threads_left(
     for summary in (run.summary, closed.summary, idle.summary):
         assert summary.open == 0
     assert set(threading.enumerate()) <= before
+
+
+def test_a_stream_runs_once_and_takes_the_words_of_the_command_line(
+    scorer: vmeg_edge.Scorer, phantoms: list[Frame]
+) -> None:
+    run = vmeg_edge.stream(MemorySource(phantoms[:2]), scorer)
+    assert len(list(run)) == 2
+    with pytest.raises(UsageError, match="runs once"):
+        list(run)
+    live = vmeg_edge.stream("phantom:", scorer, duration_s=0.5)
+    assert live.source.live
+    assert len(list(live)) >= 1
+    with pytest.raises(SourceError, match="no connection"):
+        vmeg_edge.stream("igtl://127.0.0.1:9", scorer)
+
+
+def test_a_record_that_cannot_be_begun_aborts_the_sinks(
+    scorer: vmeg_edge.Scorer, phantoms: list[Frame], tmp_path: Path
+) -> None:
+    run = vmeg_edge.stream(
+        MemorySource(phantoms[:2]), scorer, record=tmp_path / "record", sinks=[JsonLines(tmp_path / "o.jsonl")]
+    )
+    for path in sorted((tmp_path / "record").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (tmp_path / "record").rmdir()
+    with pytest.raises(OutputError):
+        list(run)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lost_frames_count_in_a_live_stream(scorer: vmeg_edge.Scorer, phantoms: list[Frame]) -> None:

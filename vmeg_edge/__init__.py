@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from vmeg_edge._version import __version__
     from vmeg_edge.errors import VmegError
     from vmeg_edge.exam import ExamRule
-    from vmeg_edge.frames import Frame, LostFrame, Region
+    from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
     from vmeg_edge.live.signal import SignalRules
     from vmeg_edge.live.summary import StreamSummary
     from vmeg_edge.results import FrameResult, HeatMap, Prediction, StreamStatus, Timings
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vmeg_edge.streaming import Stream, stream
 
 _HOMES = {
+    "Disconnected": "vmeg_edge.frames",
     "ExamRule": "vmeg_edge.exam",
     "Frame": "vmeg_edge.frames",
     "FrameResult": "vmeg_edge.results",
@@ -37,6 +38,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Disconnected",
     "ExamRule",
     "Frame",
     "FrameResult",

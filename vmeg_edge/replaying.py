@@ -6,15 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vmeg_edge.errors import ActivationError, BackendError, FrameError, SourceError
-from vmeg_edge.frames import Frame
-from vmeg_edge.live import Entry, Likeness, StillDetector, StreamCore
+from vmeg_edge.live import Entry, StillDetector, StreamCore
 from vmeg_edge.live.summary import StreamSummary
 from vmeg_edge.recording.record import Arrive, End, Fail, Gone, Lost, Record, as_line
-from vmeg_edge.results import FrameResult
+from vmeg_edge.results import FrameResult, Signal
 from vmeg_edge.scorer import Scorer
 from vmeg_edge.sinks import Sink
-
-_NEW = Likeness(identical=False, change=float("inf"))
 
 
 class Replay:
@@ -55,21 +52,17 @@ class Replay:
             sink.close()
 
     def _replay(self) -> Iterator[FrameResult]:
-        rules = self.record.header.stream_rules()
-        core = StreamCore(rules, emit=self._emit, ends=self.summary)
-        still = None if rules.signal is None else StillDetector(rules.signal.still_levels)
+        rules = self.record.header.rules
+        core = StreamCore(rules, emit=self._emit, on_signal=self._tell_signal, ends=self.summary)
+        still = StillDetector(rules.still_levels)
         recorded = self.record.events()
         taken: Entry | None = None
         ended = False
         for told in self.record.told():
             if isinstance(told, Arrive | Lost | Gone):
                 item = self.record.item(told)
-                likeness = _NEW
-                if still is not None and isinstance(item, Frame):
-                    likeness = still.observe(item.pixels)
-                elif still is not None and isinstance(told, Gone):
-                    still.forget()
-                core.arrive(told.at_ns, item, told.arrived_ns if isinstance(told, Arrive) else None, likeness)
+                arrived_ns = told.arrived_ns if isinstance(told, Arrive) else None
+                core.arrive(told.at_ns, item, arrived_ns, still.likeness(item))
             elif isinstance(told, End):
                 core.end(told.at_ns, told.why)
                 self.summary.seconds = told.at_ns * 1e-9
@@ -110,9 +103,10 @@ class Replay:
 
     def _emit(self, event: dict[str, Any]) -> None:
         self._new.append(as_line(event))
-        if event["event"] == "signal":
-            for sink in self._sinks:
-                sink.signal(event["signal"], event["reason"])
+
+    def _tell_signal(self, state: Signal, reason: str) -> None:
+        for sink in self._sinks:
+            sink.signal(state, reason)
 
     def _compare(self, recorded: Iterator[str]) -> None:
         for line in self._new:

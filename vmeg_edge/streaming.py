@@ -5,24 +5,25 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
 
-from vmeg_edge.errors import ActivationError, BackendError, FrameError, SourceError, VmegError
+from vmeg_edge.errors import ActivationError, BackendError, FrameError, SourceError, UsageError, VmegError
 from vmeg_edge.exam import ExamRule
 from vmeg_edge.frames import Disconnected, Frame, LostFrame
 from vmeg_edge.live import Entry, Likeness, Policy, SignalRules, StillDetector, StreamCore, StreamRules
 from vmeg_edge.live.summary import SinkReport, StreamSummary
 from vmeg_edge.recording import Recorder
-from vmeg_edge.results import FrameResult, StreamStatus
+from vmeg_edge.results import FrameResult, Signal, StreamStatus
 from vmeg_edge.scorer import Scorer
 from vmeg_edge.sinks import Sink, SinkThread
 from vmeg_edge.sources import Source, open_source
+from vmeg_edge.sources.isolated import open_where_due
+from vmeg_edge.sources.spec import parse_source
 
 OnFrame = Callable[[StreamSummary], None]
 
-_NEW = Likeness(identical=False, change=float("inf"))
+SOURCE_ENDED = "the source ended"
 _LEAVE_AFTER_S = 2.0  # a read that blocks for ever is left behind, on its daemon thread
 
 
@@ -60,12 +61,15 @@ class Stream:
         self._written = 0
         self._core = StreamCore(
             rules,
-            journal=self._journal,
-            emit=self._emit,
+            journal=None if recorder is None else recorder.journal,
+            emit=None if recorder is None else recorder.event,
+            on_signal=self._tell_signal,
             ends=self.summary,
         )
         self._changed = threading.Condition(threading.RLock())
+        self._begun = False
         self._over: str | None = None
+        self._ended = threading.Event()
         self._broken: BaseException | None = None
 
     def status(self) -> StreamStatus:
@@ -80,23 +84,24 @@ class Stream:
         """Ask the run to end; the loop over it ends after the frame that is being scored."""
         self._stop("stopped")
 
-    def __iter__(self) -> Iterator[FrameResult]:
+    def __iter__(self) -> Generator[FrameResult, None, None]:
         """Score until the source ends, ``duration_s`` is over or `close` is called.
 
-        Raises `SourceError` when not one frame was scored.
+        Raises `SourceError` when not one frame was scored, `UsageError` the second time.
         """
+        if self._begun:
+            raise UsageError("a stream runs once; make another for another run")
+        self._begun = True
         self._started_ns = time.perf_counter_ns()
-        if self._recorder is not None:
-            self._recorder.begin(self.rules, self.source.name, self.scorer.provenance, self.scorer.notices)
         keep = self._own_pace
         try:
+            if self._recorder is not None:
+                self._recorder.begin(self.rules, self.source.name, self.scorer.provenance, self.scorer.notices)
             for result in self._at_own_pace() if self._own_pace else self._in_step():
                 self.summary.seconds = self._now_ns() * 1e-9
                 yield result
             if self.summary.scored == 0:
-                reason = next(
-                    iter(self.summary.reasons), next(iter(self.summary.drops), "the source delivered no frame")
-                )
+                reason = next(iter(self.summary.reasons + self.summary.drops), "the source delivered no frame")
                 raise SourceError(f"{self.source.name}: no frame could be scored: {reason}")
             keep = True
         except (GeneratorExit, KeyboardInterrupt):
@@ -108,9 +113,9 @@ class Stream:
                 last.callback(self._finish, keep)
                 self.summary.seconds = self._now_ns() * 1e-9
                 self.summary.reconnects = self._core.reconnects
+                self._stop("left")
                 with self._changed:
                     self._core.end(self._now_ns(), self._over or "left")
-                    self._over = self._over or "left"
 
     def _in_step(self) -> Iterator[FrameResult]:
         """The next frame is fetched when the last is done."""
@@ -119,7 +124,7 @@ class Stream:
             entered_ns = time.perf_counter_ns()
             item = next(frames, None)
             if item is None:
-                self._over = "the source ended"
+                self._stop(SOURCE_ENDED)
                 return
             fetched_ns = time.perf_counter_ns()
             with self._changed:
@@ -155,14 +160,15 @@ class Stream:
                 thread.join(_LEAVE_AFTER_S)
 
     def _next_entry(self) -> Entry | None:
+        """The frame to score, waited for; ``None`` when the run is over. What an ended source left is still scored."""
         with self._changed:
             while True:
                 self._check_duration()
-                if self._over is not None and self._over != "the source ended":
+                if self._over not in (None, SOURCE_ENDED):
                     return None
                 entry = self._core.take(self._now_ns())
-                self._changed.notify_all()  # there is room again
                 if entry is not None:
+                    self._changed.notify_all()  # there is room again
                     return entry
                 if self._over is not None:
                     return None
@@ -170,16 +176,11 @@ class Stream:
                 self._changed.wait(left_s)
 
     def _capture(self) -> None:
-        over = "the source ended"
-        still = None if self.rules.signal is None else StillDetector(self.rules.signal.still_levels)
+        over = SOURCE_ENDED
+        still = StillDetector(self.rules.still_levels)
         try:
             for item in self.source:
-                likeness = _NEW
-                if still is not None and isinstance(item, Frame):
-                    likeness = still.observe(item.pixels)
-                elif still is not None and isinstance(item, Disconnected):
-                    still.forget()
-                if not self._arrive(item, likeness):
+                if not self._arrive(item, still.likeness(item)):
                     return
         except VmegError as error:
             self._broken, over = error, "the source failed"
@@ -204,14 +205,16 @@ class Stream:
             return True
 
     def _watch(self) -> None:
-        """Notice that no frame came, also while one is being scored."""
-        with self._changed:
-            while self._over is None:
+        """Notice that no frame came, also while one is being scored. It wakes by the clock, not for every frame."""
+        signal = self.rules.signal
+        turn_s = 0.1 if signal is None else min(0.1, signal.none_after_s / 2)
+        wait_s = turn_s
+        while not self._ended.wait(wait_s):
+            with self._changed:
+                now_ns = self._now_ns()
+                self._core.tick(now_ns)
                 due_ns = self._core.due_ns()
-                wait_s = 0.1 if due_ns is None else min(0.1, max(0.001, (due_ns - self._now_ns()) * 1e-9))
-                self._changed.wait(wait_s)
-                if self._over is None:
-                    self._core.tick(self._now_ns())
+            wait_s = turn_s if due_ns is None else min(turn_s, max(0.001, (due_ns - now_ns) * 1e-9))
 
     def _score(self, entry: Entry, decode_ms: float) -> FrameResult | None:
         """The result, also given to the sinks; ``None`` where the frame could not be scored."""
@@ -239,21 +242,15 @@ class Stream:
         with self._changed:
             if self._over is None:
                 self._over = why
+            self._ended.set()
             self._changed.notify_all()
 
     def _now_ns(self) -> int:
         return time.perf_counter_ns() - self._started_ns
 
-    def _journal(self, told: dict[str, Any]) -> None:
-        if self._recorder is not None:
-            self._recorder.journal(told)
-
-    def _emit(self, event: dict[str, Any]) -> None:
-        if self._recorder is not None:
-            self._recorder.event(event)
-        if event["event"] == "signal":
-            for sink in self._sinks:
-                sink.signal(event["signal"], event["reason"])
+    def _tell_signal(self, state: Signal, reason: str) -> None:
+        for sink in self._sinks:
+            sink.signal(state, reason)
 
     def _tell(self) -> None:
         if self._on_frame is not None:
@@ -277,6 +274,12 @@ class Stream:
         )
 
 
+def _opened(source: Source | str | os.PathLike[str]) -> Source:
+    if isinstance(source, str):
+        return open_where_due(parse_source(source))
+    return open_source(source) if isinstance(source, os.PathLike) else source
+
+
 def stream(
     source: Source | str | os.PathLike[str],
     scorer: Scorer,
@@ -291,7 +294,7 @@ def stream(
     duration_s: float | None = None,
     on_frame: OnFrame | None = None,
 ) -> Stream:
-    """Score a source (or the path of one) frame by frame::
+    """Score a source frame by frame: an object, a path, or the words that ``vmeg-edge stream`` takes (``camera:0``)::
 
         with vmeg_edge.load("model.vmeg") as scorer:
             for result in vmeg_edge.stream("cine.dcm", scorer, policy="latest", deadline_ms=33):
@@ -308,7 +311,7 @@ def stream(
     `SourceError` when the source cannot be opened or no frame could be scored, `UsageError` for rules that contradict
     one another, `OutputError` where the recording cannot be begun.
     """
-    opened: Source = open_source(source) if isinstance(source, (str, os.PathLike)) else source
+    opened = _opened(source)
     chosen: Policy = policy or ("latest" if opened.live else "block")
     watched = opened.live or chosen != "block"
     rules = StreamRules(

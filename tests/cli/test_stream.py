@@ -118,6 +118,33 @@ def test_a_busy_port_and_a_record_folder_in_use_are_refused(vmeg_edge: Run, tmp_
     assert "holds something already" in ran.error
 
 
+def test_what_fails_before_the_stream_leaves_no_file_behind(vmeg_edge: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        busy = f"127.0.0.1:{held.getsockname()[1]}"
+        out = tmp_path / "o.jsonl"
+        ran = vmeg_edge("stream", "phantom:", "--serve", busy, "--out", out, "--overlay", tmp_path / "o.mp4")
+    assert ran.code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_takes_no_rules_but_its_own(vmeg_edge: Run, stills: Path, tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    assert vmeg_edge("stream", stills, "--record", record).code == 0
+    for option in (["--policy", "latest"], ["--deadline-ms", "5"], ["--serve", "127.0.0.1:0"], ["--loop"]):
+        ran = vmeg_edge("stream", record, *option)
+        assert ran.code == 2
+        assert ran.error.startswith(f"{option[0]}: a record is run again as it was recorded")
+    assert vmeg_edge("stream", record, "--threads", 1).code == 0
+
+
+def test_a_streams_address_is_never_shown_by_a_command_that_reads_files(vmeg_edge: Run) -> None:
+    for command in ("score", "stream"):
+        text = "rtsp://user:hunter2@127.0.0.1:9/x" if command == "score" else "replay:rtsp://user:hunter2@h/x"
+        ran = vmeg_edge(command, text, "--out", "-")
+        assert ran.code == 2
+        assert "hunter2" not in ran.err
+
+
 def test_a_record_of_another_version_is_refused(vmeg_edge: Run, tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text('{"record_version": 2}')
     (tmp_path / "journal.jsonl").write_text("")
@@ -135,9 +162,10 @@ def test_ctrl_c_ends_cleanly_with_the_summary_and_whole_files(stills: Path, tmp_
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stderr is not None
+    errors = process.stderr
+    assert errors is not None
     seen: list[str] = []
-    reader = threading.Thread(target=lambda: seen.extend(iter(process.stderr.readline, "")))  # type: ignore[union-attr]
+    reader = threading.Thread(target=lambda: seen.extend(iter(errors.readline, "")))
     reader.start()
     end = time.monotonic() + 60
     while time.monotonic() < end and not any("scored" in line for line in seen):

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vmeg_edge.frames import Disconnected
 from vmeg_edge.live import StillDetector
 
 
@@ -37,7 +38,7 @@ def test_another_size_or_a_gap_is_like_nothing_before() -> None:
     assert (larger.identical, larger.change) == (False, np.inf)
     grey = detector.observe(np.zeros((64, 65, 3), np.uint8))
     assert (grey.identical, grey.change) == (False, np.inf)
-    detector.forget()
+    detector.likeness(Disconnected("unplugged"))
     assert detector.observe(np.zeros((64, 65, 3), np.uint8)).change == np.inf
 
 
@@ -59,3 +60,9 @@ def test_any_strides_are_compared() -> None:
         again = detector.observe(view.copy())
         assert (again.identical, again.change) == (True, 0)
         assert detector.observe(view + 2).change == 2
+
+
+def test_without_a_limit_every_frame_is_new() -> None:
+    detector = StillDetector(None)
+    picture = np.zeros((64, 64), np.uint8)
+    assert [detector.observe(picture).identical for _ in range(3)] == [False] * 3

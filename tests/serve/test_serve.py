@@ -148,7 +148,7 @@ def test_counts_of_a_running_stream_reach_the_page(demo_bundle: Path) -> None:
             shown = told(server)
             assert shown["status"]["scored"] >= 4
             assert shown["signal"] == "live"
-            results.close()  # type: ignore[attr-defined]
+            results.close()
             after = told(server)
     assert after["ended"] is True
     assert after["result"] is None

@@ -131,6 +131,18 @@ def test_a_live_source_that_stays_away_is_given_up_only_when_asked() -> None:
             list(source)
 
 
+def test_a_source_that_opens_and_never_delivers_backs_off_and_is_given_up() -> None:
+    patience = Patience(first_retry_s=0.05, last_retry_s=5.0, give_up_s=1.5, stall_s=5.0)
+    began = time.monotonic()
+    with opened(patience, good=0, then="exit") as source:
+        told: list[object] = []
+        with pytest.raises(SourceError, match=r"gone for 1.5 s"):
+            told.extend(source)
+    assert {type(item) for item in told} == {Disconnected}
+    assert 2 <= len(told) <= 6  # 0.05, 0.1, 0.2, 0.4, 0.8 seconds between the attempts, and what starting takes
+    assert time.monotonic() - began < 30
+
+
 def test_close_from_another_thread_ends_a_read_that_blocks() -> None:
     source = opened(Patience(stall_s=60.0), good=1, then="hang")
     seen: list[object] = []

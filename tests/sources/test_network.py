@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from itertools import islice
-from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ def jpeg(value: int, width: int = 64) -> bytes:
 
 @contextmanager
 def http_server(
-    body: Callable[[BinaryIO], None], kind: str = "multipart/x-mixed-replace; boundary=frame"
+    body: Callable[[BufferedIOBase], None], kind: str = "multipart/x-mixed-replace; boundary=frame"
 ) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -35,7 +35,7 @@ def http_server(
             self.send_header("Content-Type", kind)
             self.end_headers()
             with suppress(OSError):
-                body(self.wfile)  # type: ignore[arg-type]
+                body(self.wfile)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -50,8 +50,8 @@ def http_server(
         server.server_close()
 
 
-def stream_of(*values: int, width: int = 64, then_wait_s: float = 0.0) -> Callable[[BinaryIO], None]:
-    def body(file: BinaryIO) -> None:
+def stream_of(*values: int, width: int = 64, then_wait_s: float = 0.0) -> Callable[[BufferedIOBase], None]:
+    def body(file: BufferedIOBase) -> None:
         for value in values:
             file.write(jpeg(value, width))
             file.flush()
@@ -89,7 +89,7 @@ def test_a_stream_that_falls_silent_is_gone_after_its_limit() -> None:
 
 
 def test_another_size_midway_arrives_at_the_first_size_until_the_stream_is_opened_again() -> None:
-    def body(file: BinaryIO) -> None:
+    def body(file: BufferedIOBase) -> None:
         for width in (64, 128):
             stream_of(*range(20, 140, 4), width=width)(file)
 
@@ -100,7 +100,7 @@ def test_another_size_midway_arrives_at_the_first_size_until_the_stream_is_opene
 
 
 def test_garbage_after_good_frames_is_a_disconnection() -> None:
-    def body(file: BinaryIO) -> None:
+    def body(file: BufferedIOBase) -> None:
         stream_of(*range(20, 140, 4))(file)
         file.write(np.random.default_rng(1).bytes(100_000))
 
@@ -113,7 +113,7 @@ def test_garbage_after_good_frames_is_a_disconnection() -> None:
 def test_close_lets_the_connection_go_whether_or_not_frames_were_read() -> None:
     gone = threading.Event()
 
-    def body(file: BinaryIO) -> None:
+    def body(file: BufferedIOBase) -> None:
         try:
             while True:
                 file.write(jpeg(9))
@@ -141,10 +141,10 @@ def test_the_decoder_holds_no_frame_back() -> None:
 
 @pytest.mark.parametrize("what", ["garbage", "nothing", "closed"])
 def test_what_is_no_stream_is_an_error_in_one_line(what: str) -> None:
-    def garbage(file: BinaryIO) -> None:
+    def garbage(file: BufferedIOBase) -> None:
         file.write(np.random.default_rng(1).bytes(200_000))
 
-    def nothing(_: BinaryIO) -> None:
+    def nothing(_: BufferedIOBase) -> None:
         time.sleep(5)
 
     body = {"garbage": garbage, "nothing": nothing, "closed": lambda _: None}[what]

@@ -47,13 +47,8 @@ def test_a_late_reader_finds_what_is_due_and_the_schedule_does_not_move() -> Non
 
 
 def test_loops_go_on_in_index_and_time_and_lost_frames_keep_their_place() -> None:
-    class Torn(MemorySource):
-        def __iter__(self):  # type: ignore[no-untyped-def]
-            yield Frame(PICTURE, 0, 0.0)
-            yield LostFrame(1, "torn")
-            yield Frame(PICTURE, 2, 0.01)
-
-    source = ReplaySource(Torn([], fps=100.0), loop=True)
+    torn = [Frame(PICTURE, 0, 0.0), LostFrame(1, "torn"), Frame(PICTURE, 2, 0.01)]
+    source = ReplaySource(MemorySource(torn, fps=100.0), loop=True)
     items = list(islice(source, 9))
     assert [item.index for item in items if isinstance(item, Frame | LostFrame)] == list(range(9))
     times = [item.captured_s for item in items if isinstance(item, Frame)]
@@ -62,18 +57,12 @@ def test_loops_go_on_in_index_and_time_and_lost_frames_keep_their_place() -> Non
 
 
 def test_at_a_rate_a_lost_frame_keeps_its_place_in_time() -> None:
-    class Torn(MemorySource):
-        def __iter__(self):  # type: ignore[no-untyped-def]
-            yield LostFrame(0, "torn")
-            yield Frame(PICTURE, 1)
-            yield LostFrame(2, "torn")
-            yield Frame(PICTURE, 3)
-
-    items = list(ReplaySource(Torn([]), fps=100.0))
+    torn = [LostFrame(0, "torn"), Frame(PICTURE, 1), LostFrame(2, "torn"), Frame(PICTURE, 3)]
+    items = list(ReplaySource(MemorySource(torn), fps=100.0))
     assert [type(item) for item in items] == [LostFrame, Frame, LostFrame, Frame]
     assert [item.captured_s for item in items if isinstance(item, Frame)] == pytest.approx([0.01, 0.03])
     with pytest.raises(SourceError, match="--fps"):  # a lost frame in front tells no pace either
-        list(ReplaySource(Torn([], fps=30.0)))
+        list(ReplaySource(MemorySource(torn, fps=30.0)))
 
 
 def test_a_rate_does_not_drift_over_many_loops() -> None:

@@ -37,7 +37,6 @@ from vmeg_edge.sources.spec import SourceSpec, open_spec, parse_source
 def test_sources_are_told_apart(text: str, kind: str, options: dict[str, Any]) -> None:
     spec = parse_source(text)
     assert (spec.kind, spec.options) == (kind, options)
-    assert spec.live == (kind != "file")
 
 
 @pytest.mark.parametrize(

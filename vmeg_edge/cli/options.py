@@ -28,6 +28,14 @@ def read_region(_: click.Context, param: click.Parameter, value: str | None) -> 
     return Region(x, y, width, height)
 
 
+region_option = click.option(
+    "--region",
+    callback=read_region,
+    metavar="X,Y,WIDTH,HEIGHT",
+    help="Part of each frame to score. [default: the file's, else all]",
+)
+
+
 def read_size(_: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """The option value ``WIDTHxHEIGHT`` in pixels."""
     if value is None:

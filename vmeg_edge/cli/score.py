@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmeg_edge.cli.console import open_console
-from vmeg_edge.cli.options import DEMO_BUNDLE, read_region, runtime_options
+from vmeg_edge.cli.options import DEMO_BUNDLE, region_option, runtime_options
 from vmeg_edge.errors import UsageError
 from vmeg_edge.frames import Region
 
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", default="-", show_default=True, help="JSON lines: a file, or - for standard output.")
 @click.option("--overlay", help="Overlay: a video (.mp4, .mov, .mkv, .avi) or a .png.")
-@click.option(
-    "--region",
-    callback=read_region,
-    metavar="X,Y,WIDTH,HEIGHT",
-    help="Part of each frame to score. [default: the file's, else all]",
-)
+@region_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output (needs --out FILE)."
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmeg_edge.cli.console import open_console
-from vmeg_edge.cli.options import DEMO_BUNDLE, read_region, read_size, runtime_options
+from vmeg_edge.cli.options import DEMO_BUNDLE, read_size, region_option, runtime_options
 from vmeg_edge.errors import UsageError
 from vmeg_edge.frames import Region
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from vmeg_edge.scorer import Scorer
     from vmeg_edge.serve import LiveView as Viewer
     from vmeg_edge.sinks import Sink
-    from vmeg_edge.sources import Source
-    from vmeg_edge.sources.spec import SourceSpec
     from vmeg_edge.streaming import Stream
+
+ENGINE = ("backend", "device", "threads", "hint", "cache", "self_test")
 
 
 @click.command(name="stream")
@@ -70,12 +70,7 @@ if TYPE_CHECKING:
 @click.option("--exam-enter", type=float, default=0.7, show_default=True, help="Exam: share that makes it suspected.")
 @click.option("--exam-leave", type=float, default=0.3, show_default=True, help="Exam: share that makes it normal.")
 @click.option("--exam-dwell-s", type=float, default=1.5, show_default=True, help="Exam: no second change within.")
-@click.option(
-    "--region",
-    callback=read_region,
-    metavar="X,Y,WIDTH,HEIGHT",
-    help="Part of each frame to score. [default: the file's, else all]",
-)
+@region_option
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output (not with --out -)."
 )
@@ -99,8 +94,21 @@ def command(source: str, out: str | None, as_json: bool, bundle: Path, **options
 
     if as_json and out == "-":
         raise UsageError("--json prints the summary on standard output; give the lines a place with --out FILE")
-    run = _rerun if is_record(Path(source)) else _stream
-    run(source, out, as_json, bundle, options)
+    if is_record(Path(source)):
+        _refuse_what_a_record_settles()
+        _rerun(source, out, as_json, bundle, options)
+    else:
+        _stream(source, out, as_json, bundle, options)
+
+
+def _refuse_what_a_record_settles() -> None:
+    """A replay follows the record's own rules. Raises `UsageError` for an option that would say otherwise."""
+    context = click.get_current_context()
+    kept = {"source", "out", "overlay", "as_json", "bundle", "region", *ENGINE}
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") == click.core.ParameterSource.COMMANDLINE
+        if given and option.name not in kept:
+            raise UsageError(f"{option.opts[0]}: a record is run again as it was recorded; leave this option out")
 
 
 def _stream(text: str, out: str | None, as_json: bool, bundle: Path, options: dict[str, Any]) -> None:
@@ -109,6 +117,7 @@ def _stream(text: str, out: str | None, as_json: bool, bundle: Path, options: di
     from vmeg_edge.cli.summary import RunReport
     from vmeg_edge.exam import ExamRule
     from vmeg_edge.live import SignalRules
+    from vmeg_edge.sources.isolated import open_where_due
     from vmeg_edge.sources.spec import parse_source
     from vmeg_edge.streaming import stream
 
@@ -137,13 +146,15 @@ def _stream(text: str, out: str | None, as_json: bool, bundle: Path, options: di
     }
     console = open_console(stderr=True)
     with ExitStack() as stack:
-        scorer = stack.enter_context(opened(bundle, region=region, **_engine(options)))
+        scorer = stack.enter_context(opened(bundle, region=region, **{name: options[name] for name in ENGINE}))
         if bundle == DEMO_BUNDLE:
             console.print("no --bundle given: the embedded demo model scores", style="yellow")
-        frames = _open(spec, options["isolate"])
+        frames = open_where_due(spec, options["isolate"])
         stack.callback(frames.close)
         sinks = _sinks(out, options["overlay"], scorer, frames.fps)
-        view = None if options["serve"] is None else _serve(stack, scorer, console, options)
+        for sink in sinks:
+            stack.callback(sink.abort)  # nothing happens after a close: for what fails before the stream has them
+        view = None if options["serve"] is None else _serve(stack, scorer, frames.name, console, options)
         run = stream(
             frames,
             scorer,
@@ -185,7 +196,10 @@ def _rerun(text: str, out: str | None, as_json: bool, bundle: Path, options: dic
     record = open_record(Path(text))
     console = open_console(stderr=True)
     report = RunReport()
-    with opened(bundle, region=options["region"], **_engine(options)) as scorer, ProgressReport() as progress:
+    with (
+        opened(bundle, region=options["region"], **{name: options[name] for name in ENGINE}) as scorer,
+        ProgressReport() as progress,
+    ):
         recorded = record.header.provenance.get("bundle")
         if recorded != scorer.provenance["bundle"]:
             console.print(
@@ -211,18 +225,6 @@ def _rerun(text: str, out: str | None, as_json: bool, bundle: Path, options: dic
         raise click.exceptions.Exit(1)
 
 
-def _engine(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in ("backend", "device", "threads", "hint", "cache", "self_test")}
-
-
-def _open(spec: SourceSpec, isolate: bool | None) -> Source:
-    from vmeg_edge.sources.isolated import IsolatedSource
-    from vmeg_edge.sources.spec import open_spec
-
-    apart = spec.kind in ("camera", "url", "igtl") if isolate is None else isolate
-    return IsolatedSource(spec.to_json()) if apart else open_spec(spec)
-
-
 def _sinks(out: str | None, overlay: str | None, scorer: Scorer, fps: float | None) -> list[Sink]:
     from vmeg_edge.sinks import JsonLines, open_overlay
 
@@ -239,13 +241,13 @@ def _sinks(out: str | None, overlay: str | None, scorer: Scorer, fps: float | No
     return sinks
 
 
-def _serve(stack: ExitStack, scorer: Scorer, console: Console, options: dict[str, Any]) -> Viewer:
+def _serve(stack: ExitStack, scorer: Scorer, source: str, console: Console, options: dict[str, Any]) -> Viewer:
     """The page's view, with its server running until ``stack`` ends."""
     from vmeg_edge.serve import LiveView as Viewer
     from vmeg_edge.serve import parse_address, serve
 
     host, port = parse_address(options["serve"])
-    view = Viewer(scorer.manifest.decision, scorer.notices)
+    view = Viewer(scorer.manifest.decision, scorer.notices, provenance=scorer.provenance, source=source)
     server = stack.enter_context(serve(view, host, port, options["serve_token"]))
     console.print(f"serving {server.url}")
     return view

@@ -18,7 +18,7 @@ from vmeg_edge.frames import Disconnected, Frame, LostFrame
 from vmeg_edge.live.buffer import FrameBuffer, Policy
 from vmeg_edge.live.ends import Ends
 from vmeg_edge.live.signal import SignalMonitor, SignalRules
-from vmeg_edge.live.still import Likeness
+from vmeg_edge.live.still import NEW, Likeness
 from vmeg_edge.results import FrameResult, Signal, StreamStatus
 
 NEWER = "a newer frame came before it could be scored"
@@ -29,12 +29,11 @@ ENDED = "the stream ended before it could be scored"
 
 Log = Callable[[dict[str, Any]], None]
 
-_NEW = Likeness(identical=False, change=float("inf"))
 _RATE_OVER = 32  # arrivals that a rate is taken over
 
 
-def _nowhere(_: dict[str, Any]) -> None:
-    """No log is kept."""
+def _nobody(_state: Signal, _reason: str) -> None:
+    """No one is told."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,11 @@ class StreamRules:
     deadline_ms: float | None = None
     signal: SignalRules | None = field(default_factory=SignalRules)
     exam: ExamRule = field(default_factory=ExamRule)
+
+    @property
+    def still_levels(self) -> float | None:
+        """`SignalRules.still_levels`, ``None`` where no signal is watched."""
+        return None if self.signal is None else self.signal.still_levels
 
     def __post_init__(self) -> None:
         """Refuse a deadline that nothing can meet, and what the buffer refuses."""
@@ -72,7 +76,13 @@ class StreamCore:
     """Call it under one lock. Each frame that arrives has exactly one end in ``ends``."""
 
     def __init__(
-        self, rules: StreamRules, *, journal: Log = _nowhere, emit: Log = _nowhere, ends: Ends | None = None
+        self,
+        rules: StreamRules,
+        *,
+        journal: Log | None = None,
+        emit: Log | None = None,
+        on_signal: Callable[[Signal, str], None] = _nobody,
+        ends: Ends | None = None,
     ) -> None:
         """Begin without a signal, or live for good where ``rules.signal`` is ``None``."""
         self.rules = rules
@@ -84,6 +94,7 @@ class StreamCore:
         self._monitor = None if rules.signal is None else SignalMonitor(rules.signal)
         self._journal = journal
         self._emit = emit
+        self._on_signal = on_signal
         self._content = 0
         self._answer: tuple[int, FrameResult] | None = None
         self._taken_ns = 0
@@ -111,25 +122,25 @@ class StreamCore:
         at_ns: int,
         item: Frame | LostFrame | Disconnected,
         arrived_ns: int | None = None,
-        likeness: Likeness = _NEW,
+        likeness: Likeness = NEW,
     ) -> None:
         """The source delivered ``item`` at ``at_ns``; its picture had entered the machine at ``arrived_ns``."""
         if isinstance(item, Disconnected):
-            self._journal({"do": "gone", "at_ns": at_ns, "item": item})
+            self._note({"do": "gone", "at_ns": at_ns, "item": item})
             self._disconnect(at_ns, item.reason)
             return
         self.ends.arrived += 1
         if isinstance(item, LostFrame):
-            self._journal({"do": "lost", "at_ns": at_ns, "item": item})
+            self._note({"do": "lost", "at_ns": at_ns, "item": item})
             self.ends.lose(item.reason)
-            self._emit({"event": "lost", "at_ns": at_ns, "frame": item.index, "reason": item.reason})
+            self._log({"event": "lost", "at_ns": at_ns, "frame": item.index, "reason": item.reason})
             return
         entered_ns = at_ns if arrived_ns is None else min(arrived_ns, at_ns)
-        self._journal({"do": "arrive", "at_ns": at_ns, "arrived_ns": entered_ns, "item": item})
+        self._note({"do": "arrive", "at_ns": at_ns, "arrived_ns": entered_ns, "item": item})
         if not likeness.identical:
             self._content += 1
         self._arrivals.append(at_ns)
-        self._emit({"event": "frame", "at_ns": at_ns, "frame": item.index, "identical": likeness.identical})
+        self._log({"event": "frame", "at_ns": at_ns, "frame": item.index, "identical": likeness.identical})
         if self._was_gone:
             self._was_gone = False
             self.reconnects += 1
@@ -143,7 +154,7 @@ class StreamCore:
         """The frame to be scored now; frames that are past their deadline are dropped on the way to it."""
         if not len(self.buffer):
             return None
-        self._journal({"do": "take", "at_ns": at_ns})
+        self._note({"do": "take", "at_ns": at_ns})
         deadline_ms = self.rules.deadline_ms
         while (entry := self.buffer.pop()) is not None:
             if deadline_ms is None or at_ns - entry.arrived_ns <= deadline_ms * 1e6:
@@ -160,7 +171,7 @@ class StreamCore:
 
     def finish(self, at_ns: int, entry: Entry, scored: FrameResult) -> FrameResult:
         """A frame was scored: its result, with age, signal and gaps filled in."""
-        self._journal({"do": "finish", "at_ns": at_ns})
+        self._note({"do": "finish", "at_ns": at_ns})
         age_ms = (at_ns - entry.arrived_ns) * 1e-6
         late = self.rules.deadline_ms is not None and age_ms > self.rules.deadline_ms
         signal: Signal = "none" if self.signal == "none" else entry.signal
@@ -168,7 +179,8 @@ class StreamCore:
         result = replace(scored, age_ms=age_ms, late=late, signal=signal, dropped_before=before)
         self._answer = (entry.content, result)
         self._scores.append(at_ns)
-        self._emit(_result_event(at_ns, self._taken_ns, entry, result))
+        if self._emit is not None:
+            self._emit(_result_event(at_ns, self._taken_ns, entry, result))
         if signal != "none":
             self.result = result
         if self.exam.add(self._exam_time_s(at_ns, result.captured_s), result):
@@ -177,16 +189,16 @@ class StreamCore:
 
     def fail(self, at_ns: int, entry: Entry, reason: str) -> None:
         """A frame could not be scored."""
-        self._journal({"do": "fail", "at_ns": at_ns, "reason": reason})
+        self._note({"do": "fail", "at_ns": at_ns, "reason": reason})
         self.ends.fail(reason)
-        self._emit({"event": "failed", "at_ns": at_ns, "frame": entry.frame.index, "reason": reason})
+        self._log({"event": "failed", "at_ns": at_ns, "frame": entry.frame.index, "reason": reason})
 
     def tick(self, at_ns: int) -> bool:
         """Time passed; whether the signal or the exam changed by that."""
         gone = self._monitor is not None and not self.buffer.must_wait and self._monitor.passed(at_ns)
         changed = self._monitor is not None and self.exam.pass_to(self._exam_time_s(at_ns, None))
         if gone or changed:
-            self._journal({"do": "tick", "at_ns": at_ns})
+            self._note({"do": "tick", "at_ns": at_ns})
         if gone:
             self._clear(at_ns)
         if changed:
@@ -195,11 +207,11 @@ class StreamCore:
 
     def end(self, at_ns: int, why: str) -> None:
         """The stream is over: what still waits is dropped."""
-        self._journal({"do": "end", "at_ns": at_ns, "why": why})
+        self._note({"do": "end", "at_ns": at_ns, "why": why})
         for entry in self.buffer.clear():
             self._drop(at_ns, entry, ENDED)
         ends = self.ends
-        self._emit(
+        self._log(
             {
                 "event": "end",
                 "at_ns": at_ns,
@@ -256,16 +268,25 @@ class StreamCore:
             self._drop(at_ns, entry, SIGNAL_GONE)
         self._tell_signal(at_ns)
 
+    def _note(self, told: dict[str, Any]) -> None:
+        if self._journal is not None:
+            self._journal(told)
+
+    def _log(self, event: dict[str, Any]) -> None:
+        if self._emit is not None:
+            self._emit(event)
+
     def _drop(self, at_ns: int, entry: Entry, reason: str) -> None:
         self.ends.drop(reason)
-        self._emit({"event": "drop", "at_ns": at_ns, "frame": entry.frame.index, "reason": reason})
+        self._log({"event": "drop", "at_ns": at_ns, "frame": entry.frame.index, "reason": reason})
 
     def _tell_signal(self, at_ns: int) -> None:
-        self._emit({"event": "signal", "at_ns": at_ns, "signal": self.signal, "reason": self.signal_reason})
+        self._log({"event": "signal", "at_ns": at_ns, "signal": self.signal, "reason": self.signal_reason})
+        self._on_signal(self.signal, self.signal_reason)
 
     def _tell_exam(self, at_ns: int) -> None:
         state = self.exam.state
-        self._emit(
+        self._log(
             {
                 "event": "exam",
                 "at_ns": at_ns,

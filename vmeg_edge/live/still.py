@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vmeg_edge.frames import Pixels
+from vmeg_edge.frames import Disconnected, Frame, LostFrame, Pixels
 
 _ROWS = 16
 
@@ -23,36 +23,46 @@ class Likeness:
     change: float
 
 
+NEW = Likeness(identical=False, change=float("inf"))
+"""Like nothing before it."""
+
+
 class StillDetector:
     """Compares each frame with its predecessor exactly, and with the start of the still on a sample of rows.
 
     The comparison is with the first frame of the still and not with the frame before, so that a slow pan, in which
     each frame is nearly its predecessor, ends the still once it has gone far enough. ``limit`` is that distance in
-    mean grey levels.
+    mean grey levels; with ``None`` nothing is compared, and every frame is new.
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float | None) -> None:
         """Nothing has been seen."""
         self._limit = limit
         self._last: Pixels | None = None
         self._still: Pixels | None = None
 
+    def likeness(self, item: Frame | LostFrame | Disconnected) -> Likeness:
+        """That of whatever a source delivers; after `Disconnected` the next frame is new."""
+        if isinstance(item, Frame):
+            return self.observe(item.pixels)
+        if isinstance(item, Disconnected):
+            self._last = self._still = None
+        return NEW
+
     def observe(self, pixels: Pixels) -> Likeness:
         """Compare ``pixels`` (held on to, and not to be changed) with what came before."""
+        if self._limit is None:
+            return NEW
         last, still = self._last, self._still
         self._last = pixels
         if last is None or still is None or last.shape != pixels.shape or still.shape != pixels.shape:
             self._still = pixels
-            return Likeness(identical=False, change=float("inf"))
+            return NEW
         change = _mean_difference(still, pixels)
         if change > self._limit:
             self._still = pixels
         may_be_identical = still is not last or change == 0.0
         return Likeness(may_be_identical and np.array_equal(last, pixels), change)
-
-    def forget(self) -> None:
-        """The signal was gone: the next frame is like none before it."""
-        self._last = self._still = None
 
 
 def _mean_difference(one: Pixels, other: Pixels) -> float:

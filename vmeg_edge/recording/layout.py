@@ -17,8 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vmeg_edge.errors import SourceError, UsageError
-from vmeg_edge.exam import ExamRule
-from vmeg_edge.live import SignalRules, StreamRules
+from vmeg_edge.live import StreamRules
 
 VERSION = 1
 
@@ -32,29 +31,6 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class _Signal(_Strict):
-    none_after_s: float
-    frozen_after_s: float
-    still_levels: float
-
-
-class _Exam(_Strict):
-    version: Literal[1]
-    window_s: float
-    minimum_evidence: int
-    enter: float
-    leave: float
-    dwell_s: float
-
-
-class _Rules(_Strict):
-    policy: Literal["latest", "block", "queue"]
-    depth: int | None
-    deadline_ms: float | None
-    signal: _Signal | None
-    exam: _Exam
-
-
 class Header(_Strict):
     """``record.json``, version 1. ``missing`` frames arrived faster than they could be kept."""
 
@@ -63,20 +39,9 @@ class Header(_Strict):
     started: str
     complete: bool
     missing: Annotated[int, Field(ge=0)]
-    rules: _Rules
+    rules: StreamRules
     provenance: dict[str, Any]
     notices: tuple[str, ...]
-
-    def stream_rules(self) -> StreamRules:
-        """The rules as the stream takes them. Raises `UsageError` where they contradict one another."""
-        rules = self.rules
-        return StreamRules(
-            policy=rules.policy,
-            depth=rules.depth,
-            deadline_ms=rules.deadline_ms,
-            signal=None if rules.signal is None else SignalRules(**rules.signal.model_dump()),
-            exam=ExamRule(**rules.exam.model_dump()),
-        )
 
 
 def parse_header(text: str, name: str) -> Header:
@@ -93,7 +58,6 @@ def parse_header(text: str, name: str) -> Header:
         )
     try:
         header = Header.model_validate(raw)
-        header.stream_rules()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

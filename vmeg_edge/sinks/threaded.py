@@ -13,7 +13,7 @@ from vmeg_edge.sinks.base import Sink
 
 STALLED = "did not finish in time"
 
-_Job = tuple[Frame, FrameResult] | tuple[Signal, str]
+_Job = tuple[bool, Callable[[], None]]  # whether it is a result, and what hands it over
 
 
 class SinkThread:
@@ -49,7 +49,7 @@ class SinkThread:
                 return
             if self._results >= self.depth:
                 self._drop_oldest()
-            self._jobs.append((frame, result))
+            self._jobs.append((True, lambda: self.sink.write(frame, result)))
             self._results += 1
             self._changed.notify()
 
@@ -57,7 +57,7 @@ class SinkThread:
         """Queue a change of the signal; never waits."""
         with self._changed:
             if self.problem is None and self._ending is None:
-                self._jobs.append((state, reason))
+                self._jobs.append((False, lambda: self.sink.signal(state, reason)))
                 self._changed.notify()
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -104,25 +104,21 @@ class SinkThread:
                     return None
                 self._changed.wait()
             job = self._jobs.popleft()
-            if isinstance(job[0], Frame):
-                self._results -= 1
+            self._results -= job[0]
             return job
 
     def _hand_over(self, job: _Job) -> None:
-        first, second = job
-        if isinstance(first, Frame) and isinstance(second, FrameResult):
-            try:
-                self.sink.write(first, second)
-            except BaseException:
-                self.dropped += 1
-                raise
-            self.written += 1
-        elif not isinstance(first, Frame) and isinstance(second, str):
-            self.sink.signal(first, second)
+        is_result, hand_over = job
+        try:
+            hand_over()
+        except BaseException:
+            self.dropped += is_result
+            raise
+        self.written += is_result
 
     def _drop_oldest(self) -> None:
-        for place, job in enumerate(self._jobs):
-            if isinstance(job[0], Frame):
+        for place, (is_result, _) in enumerate(self._jobs):
+            if is_result:
                 del self._jobs[place]
                 self._results -= 1
                 self.dropped += 1

@@ -7,6 +7,13 @@ from urllib.parse import urlsplit
 
 from vmeg_edge.sources.filesource import printable
 
+_SCHEME = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp|srt|igtl):/", re.IGNORECASE)
+
+
+def is_stream_address(text: str) -> bool:
+    """Whether ``text`` begins as a stream's address does, whole or not. It may hold a secret, so never show it."""
+    return _SCHEME.match(text) is not None
+
 
 def without_secrets(url: str) -> str:
     """Scheme, host, port and path; no user, password or query, nor a path's part that sets a value."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import cv2
 
 from vmeg_edge.errors import SourceError
-from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
-from vmeg_edge.sources.capture import LiveCapture, read_live
+from vmeg_edge.frames import Region
+from vmeg_edge.sources.capture import CapturedSource
 from vmeg_edge.sources.quiet import quiet_opencv
 
 
-class CameraSource:
+class CameraSource(CapturedSource):
     """Frames of ``device`` (a number or a path), RGB, stamped on arrival, with a driver buffer of one.
 
     ``size`` (width, height), ``fps`` and ``pixel_format`` (FOURCC: MJPG, YUYV, GREY) are asked of the driver; what it
@@ -25,8 +23,6 @@ class CameraSource:
     """
 
     kind = "camera"
-    live = True
-    frame_count = None
 
     def __init__(
         self,
@@ -39,20 +35,19 @@ class CameraSource:
     ) -> None:
         """Open the device and set it up."""
         quiet_opencv()
-        self.name = f"camera {device}"
-        self._region = region
+        name = f"camera {device}"
         path = Path(f"/dev/video{device}") if isinstance(device, int) else Path(device)
         if sys.platform == "linux" and not path.exists():
-            raise SourceError(f"{self.name}: there is no {path}; {_those_that_exist()}")
+            raise SourceError(f"{name}: there is no {path}; {_those_that_exist()}")
         backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
         try:
             capture = cv2.VideoCapture(device, backend)
         except cv2.error:
-            raise SourceError(f"{self.name}: cannot be opened; {_those_that_exist()}") from None
+            raise SourceError(f"{name}: cannot be opened; {_those_that_exist()}") from None
         if not capture.isOpened():
             capture.release()
             raise SourceError(
-                f"{self.name}: cannot be opened: it is no capture device, another program holds it, or you may not "
+                f"{name}: cannot be opened: it is no capture device, another program holds it, or you may not "
                 f"read it; {_those_that_exist()}"
             )
         if pixel_format is not None:
@@ -68,34 +63,14 @@ class CameraSource:
         if size is not None and given != size:
             capture.release()
             raise SourceError(
-                f"{self.name}: gives {given[0]}x{given[1]} pixels and not {size[0]}x{size[1]}; ask for what it has"
+                f"{name}: gives {given[0]}x{given[1]} pixels and not {size[0]}x{size[1]}; ask for what it has"
             )
         # What the driver settled on stands beside every result.
-        rate = float(self.settings["fps"])
-        self.name += f" ({given[0]}x{given[1]} {self.settings['pixel_format']}, {rate:g} frames/s)"
-        self.fps: float | None = rate if math.isfinite(rate) and 0 < rate <= 1000 else None
-        self._capture = LiveCapture(capture)
-
-    def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:
-        """Frames until the device goes, which is said by `Disconnected`."""
-        return read_live(self._capture, self.name, self._region)
-
-    def close(self) -> None:
-        """Let go of the device, from any thread. A read that blocks in the driver ends only with its process."""
-        self._capture.close()
-
-    def __enter__(self) -> CameraSource:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
+        name += f" ({given[0]}x{given[1]} {self.settings['pixel_format']}, {self.settings['fps']:g} frames/s)"
+        super().__init__(capture, name, region)
 
 
-def _settings(capture: cv2.VideoCapture) -> dict[str, int | float | str]:
+def _settings(capture: cv2.VideoCapture) -> dict[str, Any]:
     """What the driver settled on."""
     code = int(capture.get(cv2.CAP_PROP_FOURCC))
     letters = "".join(chr(code >> shift & 0xFF) for shift in (0, 8, 16, 24))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
+from types import TracebackType
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -12,6 +15,7 @@ import numpy as np
 from vmeg_edge.errors import FrameError
 from vmeg_edge.frames import Disconnected, Frame, LostFrame, Pixels, Region
 
+_MAX_FPS = 1000.0
 _MISSES = 5  # reads that fail one after the other before the signal counts as gone
 
 
@@ -66,6 +70,45 @@ class LiveCapture:
                 self._capture.release()
             finally:
                 self._turn.release()
+
+
+class CapturedSource:
+    """What a camera and a network stream have in common once OpenCV has opened them."""
+
+    kind: ClassVar[str]
+    live = True
+    frame_count = None
+
+    def __init__(self, capture: cv2.VideoCapture, name: str, region: Region | None) -> None:
+        """Take an open capture; frames and messages call it ``name``."""
+        self.name = name
+        self.fps = rate_of(capture)
+        self._region = region
+        self._capture = LiveCapture(capture)
+
+    def __iter__(self) -> Iterator[Frame | LostFrame | Disconnected]:
+        """Frames until the device or stream goes, which is said by `Disconnected`."""
+        return read_live(self._capture, self.name, self._region)
+
+    def close(self) -> None:
+        """Let go, from any thread, at once or after the read under way; one that blocks ends only with its process."""
+        self._capture.close()
+
+    def __enter__(self) -> CapturedSource:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def rate_of(capture: cv2.VideoCapture) -> float | None:
+    """Frames a second as the capture states them, ``None`` where that makes no sense."""
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    return fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else None
 
 
 def read_live(capture: LiveCapture, name: str, region: Region | None) -> Iterator[Frame | LostFrame | Disconnected]:

@@ -15,9 +15,10 @@ from typing import Any
 
 from vmeg_edge.errors import FrameError, SourceError, UsageError
 from vmeg_edge.frames import Disconnected, Frame, LostFrame, Pixels, Region
-from vmeg_edge.sources.base import MAX_PIXELS
+from vmeg_edge.sources.base import MAX_PIXELS, Source
 from vmeg_edge.sources.filesource import printable
 from vmeg_edge.sources.ring import Ring
+from vmeg_edge.sources.spec import SourceSpec, open_spec
 
 _SLOTS = 4
 _MAX_LINE = 1 << 16
@@ -27,7 +28,8 @@ _MAX_LINE = 1 << 16
 class Patience:
     """How long to wait, in seconds: for a source to open, for a frame before the child is killed, and between attempts.
 
-    Attempts follow one another after ``first_retry_s``, then twice that, up to ``last_retry_s``. ``give_up_s`` ends a
+    A source that states a slow rate has three frame periods, if that is longer than ``stall_s``. Attempts follow one
+    another after ``first_retry_s``, then twice that, up to ``last_retry_s``, until a frame comes. ``give_up_s`` ends a
     live source that has been gone for so long; ``None`` never does.
     """
 
@@ -132,6 +134,8 @@ class IsolatedSource:
         self._index = 0
         self._first_ns: int | None = None
         self._child: _Child | None = None
+        self._retry_s = self._patience.first_retry_s
+        self._gone_since: float | None = None
         self._limit_s = self._patience.open_s
         threading.Thread(target=self._watch, name="capture watch", daemon=True).start()
         try:
@@ -206,7 +210,9 @@ class IsolatedSource:
             raise SourceError(printable(told.get("reason")))
         if told.get("do") != "ready":
             raise ValueError("no ready")
-        self._limit_s = self._patience.stall_s
+        fps = told.get("fps")
+        slowest_s = 3 / fps if isinstance(fps, (int, float)) and fps > 0 else 0.0
+        self._limit_s = max(self._patience.stall_s, slowest_s)
         return told
 
     def _run(self) -> Generator[Frame | LostFrame | Disconnected, None, str | None]:
@@ -224,15 +230,11 @@ class IsolatedSource:
                     pixels = self._copy(child, told)
                     if pixels is None:
                         return None
+                    offset_s = self._offset_s(told) if offset_s is None else offset_s
                     frame = self._frame(told, pixels, offset_s)
-                    if offset_s is None and isinstance(frame, Frame):
-                        offset_s = 0.0
-                        if self._first_ns is not None and frame.captured_s is not None and frame.arrived_ns is not None:
-                            offset_s = (frame.arrived_ns - self._first_ns) * 1e-9 - frame.captured_s
-                            frame = self._frame(told, pixels, offset_s)
-                        self._first_ns = self._first_ns or int(told["arrived_ns"])
                     self._index += 1
-                    gone = None
+                    gone = self._gone_since = None
+                    self._retry_s = self._patience.first_retry_s
                     yield frame
                     child.tell({"do": "free"})  # once the frame is on its way
                 elif done == "lost":
@@ -266,14 +268,22 @@ class IsolatedSource:
                 return None
             return child.ring.read(int(told["sequence"]), shape)
 
-    def _frame(self, told: dict[str, Any], pixels: Pixels, offset_s: float | None) -> Frame | LostFrame:
+    def _offset_s(self, told: dict[str, Any]) -> float:
+        """What to add to this child's capture times, so that they go on from those before a reconnect."""
+        arrived_ns, captured_s = int(told["arrived_ns"]), told["captured_s"]
+        if self._first_ns is None:
+            self._first_ns = arrived_ns
+            return 0.0
+        return (arrived_ns - self._first_ns) * 1e-9 - float(captured_s or 0.0)
+
+    def _frame(self, told: dict[str, Any], pixels: Pixels, offset_s: float) -> Frame | LostFrame:
         captured_s = told["captured_s"]
         spacing, region = told["spacing_mm"], told["region"]
         try:
             return Frame(
                 pixels,
                 self._index,
-                None if captured_s is None else float(captured_s) + (offset_s or 0.0),
+                None if captured_s is None else float(captured_s) + offset_s,
                 None if spacing is None else (float(spacing[0]), float(spacing[1])),
                 None if region is None else Region(**region),
                 printable(told["source"]),
@@ -283,18 +293,18 @@ class IsolatedSource:
             return LostFrame(self._index, printable(error), self.name)
 
     def _reconnect(self) -> bool:
-        """Open again, with back-off; false when that was given up."""
-        wait_s = self._patience.first_retry_s
-        began = time.monotonic()
-        while not self._closing.wait(wait_s):
+        """Open again, with a back-off that only a frame resets; false when that was given up."""
+        self._gone_since = time.monotonic() if self._gone_since is None else self._gone_since
+        give_up_s = self._patience.give_up_s
+        while not self._closing.wait(self._retry_s):
+            if give_up_s is not None and time.monotonic() - self._gone_since > give_up_s:
+                return False
+            self._retry_s = min(2 * self._retry_s, self._patience.last_retry_s)
             try:
                 self._start()
                 return True
             except (SourceError, ValueError, OSError):
-                give_up_s = self._patience.give_up_s
-                if give_up_s is not None and time.monotonic() - began > give_up_s:
-                    return False
-                wait_s = min(2 * wait_s, self._patience.last_retry_s)
+                continue
         return True
 
     def _watch(self) -> None:
@@ -319,3 +329,12 @@ class IsolatedSource:
         if self._child is not None:
             self._child.bury()
             self._child = None
+
+
+def open_where_due(spec: SourceSpec, isolate: bool | None = None) -> Source:
+    """Open ``spec`` in a process of its own where ``isolate`` says so; ``None``: where its reads can block for ever.
+
+    Those are cameras, network streams and OpenIGTLink. Raises `SourceError` or `UsageError`.
+    """
+    apart = spec.kind in ("camera", "url", "igtl") if isolate is None else isolate
+    return IsolatedSource(spec.to_json()) if apart else open_spec(spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
-from vmeg_edge.frames import Frame
+from vmeg_edge.frames import Frame, LostFrame
 
 
 class MemorySource:
@@ -14,14 +14,14 @@ class MemorySource:
     kind = "memory"
     live = False
 
-    def __init__(self, frames: Sequence[Frame], *, name: str = "memory", fps: float | None = None) -> None:
+    def __init__(self, frames: Sequence[Frame | LostFrame], *, name: str = "memory", fps: float | None = None) -> None:
         """Hold the frames; nothing is copied."""
         self.name = name
         self.fps = fps
         self.frame_count: int | None = len(frames)
         self._frames = frames
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[Frame | LostFrame]:
         """The frames, one by one."""
         return iter(self._frames)
 

@@ -10,6 +10,7 @@ from typing import cast
 
 from vmeg_edge.errors import SourceError
 from vmeg_edge.frames import Region
+from vmeg_edge.sources.address import is_stream_address
 from vmeg_edge.sources.base import KINDS, UNDERSTOOD, Kind
 from vmeg_edge.sources.filesource import FileSource, failure, printable, read_head
 from vmeg_edge.sources.sniff import HEAD_BYTES
@@ -40,6 +41,8 @@ def open_file(path: Path, *, name: str, region: Region | None, kind: Kind) -> Fi
 def open_path(path: Path, *, region: Region | None) -> FileSource:
     """Open a file or a folder; raises `SourceError` where it is neither or holds nothing we read."""
     name = printable(path)
+    if is_stream_address(str(path)):
+        raise SourceError("only files and folders are read here; `vmeg-edge stream` takes the address of a stream")
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

@@ -10,7 +10,7 @@ from typing import Any
 
 from vmeg_edge.errors import UsageError
 from vmeg_edge.frames import MAX_SIDE, MIN_SIDE, Region
-from vmeg_edge.sources.address import without_secrets
+from vmeg_edge.sources.address import is_stream_address, without_secrets
 from vmeg_edge.sources.base import Source
 from vmeg_edge.sources.filesource import printable
 
@@ -24,7 +24,6 @@ FORMS = (
 )
 
 _URL = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp|srt)://[^/]", re.IGNORECASE)
-_URL_SCHEME = re.compile(r"(rtsp|rtsps|rtmp|http|https|udp|tcp|srt|igtl):/", re.IGNORECASE)
 _VIDEO_DEVICE = re.compile(r"/dev/video[0-9]+")
 _IGTL = re.compile(
     r"igtl://(?P<host>\[[0-9a-fA-F:.]+\]|[^/:\s]+)(:(?P<port>[0-9]{1,5}))?(/(?P<device>.*))?", re.IGNORECASE
@@ -51,11 +50,6 @@ class SourceSpec:
     def from_json(raw: dict[str, Any]) -> SourceSpec:
         """What `to_json` gave."""
         return SourceSpec(str(raw["kind"]), dict(raw["options"]))
-
-    @property
-    def live(self) -> bool:
-        """Whether its frames come at their own pace."""
-        return self.kind != "file"
 
 
 def parse_source(
@@ -110,9 +104,9 @@ def parse_source(
 
 def open_spec(spec: SourceSpec) -> Source:
     """Open what ``spec`` describes. Raises `SourceError` (or `UsageError` for a kind that is none)."""
-    options = dict(spec.options)
-    region = Region(**options.pop("region")) if options.get("region") else None
-    options.pop("region", None)
+    options = spec.options
+    place = options.get("region")
+    region = None if place is None else Region(**place)
     if spec.kind in ("file", "replay"):
         from vmeg_edge.sources.opening import open_path
 
@@ -159,7 +153,7 @@ def _told_apart(text: str) -> tuple[str, dict[str, Any]]:
         path = text[len("replay:") :]
         if not path:
             raise UsageError("replay: needs a path after it, such as replay:cine.mp4")
-        if _URL_SCHEME.match(path):
+        if is_stream_address(path):
             raise UsageError("replay: plays files; a network stream has its own pace, so pass its address alone")
         return "replay", {"path": path}
     if low in ("phantom:", "phantom"):
@@ -181,7 +175,7 @@ def _told_apart(text: str) -> tuple[str, dict[str, Any]]:
         return "igtl", {"host": match["host"].strip("[]"), "port": port, "device": match["device"] or None}
     if _URL.match(text):
         return "url", {"url": text}
-    if _URL_SCHEME.match(text):
+    if is_stream_address(text):
         scheme = low.partition(":")[0]
         raise UsageError(f"{scheme}: write the whole address of a stream, such as {scheme}://HOST:PORT/PATH")
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text):

@@ -11,12 +11,11 @@ import cv2
 import numpy as np
 
 from vmeg_edge.frames import Region
+from vmeg_edge.sources.capture import rate_of
 from vmeg_edge.sources.filesource import Entries, FileSource, failure, read_head
 from vmeg_edge.sources.isobmff import read_movie
 from vmeg_edge.sources.quiet import quiet_opencv
 from vmeg_edge.sources.sniff import HEAD_BYTES, is_quicktime
-
-_MAX_FPS = 1000.0
 
 
 class VideoSource(FileSource):
@@ -42,7 +41,7 @@ class VideoSource(FileSource):
                 self._check_count(movie.samples)
             self.frame_count = movie.samples
         with self._capture() as capture:
-            self.fps = _finite(capture.get(cv2.CAP_PROP_FPS))
+            self.fps = rate_of(capture)
         self._look()
 
     @contextmanager
@@ -88,8 +87,3 @@ class VideoSource(FileSource):
         if math.isfinite(stamp_s) and stamp_s > last_s:
             return stamp_s
         return last_s + 1 / self.fps if self.fps else last_s
-
-
-def _finite(fps: float) -> float | None:
-    """A rate that makes sense, else ``None``."""
-    return fps if math.isfinite(fps) and 0 < fps <= _MAX_FPS else None

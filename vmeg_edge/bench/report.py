@@ -1,0 +1,289 @@
+"""What a bench run found, as data: the schema of ``--json``, with a unit in every name that has one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vmeg_edge.bench.statistics import PERCENTILES, enough_samples, percentile
+from vmeg_edge.errors import UsageError
+
+SCHEMA_VERSION = 1
+
+Scenario = Literal["single", "paced", "offline"]
+Detail = str | int | float | bool | None
+
+STAGES = ("decode", "preprocess", "infer", "explain", "decide", "other", "end_to_end")
+"""In the order of a frame's way. ``other`` is what lies between: queues, wake-ups, the result's making.
+
+``decode`` is not part of ``end_to_end``: frames are decoded once, ahead of the clock.
+"""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Distribution(_Strict):
+    """Milliseconds of one stage. Percentiles are nearest rank; ``cv`` is ``sd_ms / mean_ms``.
+
+    ``too_few_samples_for`` names the percentiles that this many samples do not carry at 99 % confidence.
+    """
+
+    samples: int
+    mean_ms: float
+    sd_ms: float
+    min_ms: float
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float
+    p99_9_ms: float
+    max_ms: float
+    cv: float
+    too_few_samples_for: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(samples_ms: Sequence[float]) -> Distribution:
+        """Describe ``samples_ms``. Raises `UsageError` where there are none."""
+        points = {f"{key(p)}_ms": _short(percentile(samples_ms, p)) for p in PERCENTILES}
+        count = len(samples_ms)
+        mean = sum(samples_ms) / count
+        variance = sum((value - mean) ** 2 for value in samples_ms) / (count - 1) if count > 1 else 0.0
+        return Distribution(
+            samples=count,
+            mean_ms=_short(mean),
+            sd_ms=_short(variance**0.5),
+            min_ms=_short(min(samples_ms)),
+            max_ms=_short(max(samples_ms)),
+            cv=_short(variance**0.5 / mean if mean > 0 else 0.0),
+            too_few_samples_for=tuple(key(p) for p in PERCENTILES if not enough_samples(count, p)),
+            **points,
+        )
+
+
+class Start(_Strict):
+    """What stands before the first result, in a fresh process.
+
+    ``import_ms`` loads vmeg-edge and the engine; ``load_ms`` is `vmeg_edge.load`, digests, compilation or cache and the
+    self-test included; ``self_test_ms`` is the golden frames' part of it; ``first_inference_ms`` the first frame's
+    time after it; ``process_to_first_score_ms`` all of it from the interpreter's start, its own included, the
+    decoding of the bench's frames left out. ``cache`` is what came of the engine cache.
+    """
+
+    import_ms: float
+    load_ms: float
+    self_test_ms: float
+    first_inference_ms: float
+    process_to_first_score_ms: float
+    cache: str = "none"
+
+
+class Frames(_Strict):
+    """What became of the frames that arrived: scored, dropped, lost or failed; ``late`` ones are among the scored."""
+
+    arrived: int
+    scored: int
+    dropped: int = 0
+    late: int = 0
+    lost: int = 0
+    failed: int = 0
+
+
+class Memory(_Strict):
+    """Resident memory of the case's own process in MB (1e6 bytes), less the frames that the bench holds in it.
+
+    ``peak_rss_mb`` includes loading; ``steady_rss_mb`` is the median while frames are scored; ``growth_mb`` is the last
+    reading less the first after warm-up; ``allocated_blocks_a_frame`` the Python objects that each frame leaves behind.
+    ``None`` where the system does not tell.
+    """
+
+    peak_rss_mb: float | None
+    steady_rss_mb: float | None
+    growth_mb: float | None
+    frames_held_mb: float
+    allocated_blocks_a_frame: float | None = None
+
+
+class Parity(_Strict):
+    """The golden frames on this backend against the float32 reference: speed without it means nothing."""
+
+    passed: bool
+    frames: int
+    max_abs_dp: float | None
+    mean_abs_dp: float | None
+    flips: int
+    heatmap_cosine_min: float | None
+    failures: tuple[str, ...] = ()
+
+
+class Verdict(_Strict):
+    """Whether the figures can be relied on, and why not where they cannot."""
+
+    valid: bool
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """As a report writes it."""
+        return "VALID" if self.valid else "INVALID"
+
+
+class Samples(_Strict):
+    """Every frame after warm-up, column by column, in the order in which it was scored.
+
+    ``at_s`` counts from the start of the case's own rounds, without the pauses between them.
+    """
+
+    round: tuple[int, ...]
+    frame: tuple[int, ...]
+    at_s: tuple[float, ...]
+    preprocess_ms: tuple[float, ...]
+    infer_ms: tuple[float, ...]
+    explain_ms: tuple[float, ...]
+    decide_ms: tuple[float, ...]
+    end_to_end_ms: tuple[float, ...]
+    late: tuple[bool, ...]
+
+
+class Case(_Strict):
+    """One backend, device, precision and number of threads, measured in a process of its own.
+
+    ``bench_overhead_ms`` is what the bench itself adds to each frame's ``end_to_end``, measured around a frame that does
+    nothing. ``streams`` is how many frames may be in flight at once (``offline``), 1 elsewhere.
+    """
+
+    name: str
+    backend: str
+    version: str
+    device: str
+    precision: str
+    float_precision: str
+    threads: int
+    streams: int
+    pinned_to: tuple[int, ...]
+    details: dict[str, Detail]
+    kernels: str
+    start: Start
+    stages_ms: dict[str, Distribution]
+    throughput_fps: float
+    frames: Frames
+    memory: Memory
+    bench_overhead_ms: float
+    parity: Parity
+    verdict: Verdict
+    samples: Samples
+
+
+class Settings(_Strict):
+    """How it was measured. ``distinct_frames`` are held in memory and taken in turn; ``rounds`` interleave the cases."""
+
+    scenario: Scenario
+    duration_s: float
+    rounds: int
+    warm_up_frames: int
+    fps: float | None
+    deadline_ms: float | None
+    source: str
+    distinct_frames: int
+    frame_width: int
+    frame_height: int
+
+
+class Environment(_Strict):
+    """The machine and the software. ``None`` and "unknown" are what the system does not tell."""
+
+    cpu: str
+    cpu_features: tuple[str, ...]
+    cores: int
+    usable_processors: int
+    governor: str
+    memory_mb: int | None
+    os: str
+    kernel: str
+    container: str
+    python: str
+    versions: dict[str, str]
+
+
+class Model(_Strict):
+    """The bundle that was measured. ``digest`` is that of its ``SHA256SUMS``; ``checkpoint`` of the weights it is of."""
+
+    name: str
+    architecture: str
+    input: str
+    resize: str
+    digest: str
+    checkpoint: str
+    path: str
+
+
+class BenchReport(_Strict):
+    """One run of ``vmeg-edge bench``: what ``--json`` writes and ``--compare`` reads."""
+
+    schema_version: Literal[1] = 1
+    made_at: str
+    vmeg_edge: str
+    method: str
+    settings: Settings
+    environment: Environment
+    model: Model
+    cases: tuple[Case, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether every case is."""
+        return all(case.verdict.valid for case in self.cases)
+
+    def to_json(self) -> str:
+        """The file's text, in which a column of samples is one line."""
+        return _compact(self.model_dump(mode="json")) + "\n"
+
+
+def parse_report(data: bytes, origin: str) -> BenchReport:
+    """What `BenchReport.to_json` wrote. Raises `UsageError` that names ``origin`` and the first bad field."""
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError):
+        raise UsageError(f"{origin}: not JSON; give a file that `vmeg-edge bench --json` wrote") from None
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UsageError(
+            f"{origin}: schema_version is {version!r}, and this vmeg-edge reads version {SCHEMA_VERSION}; "
+            "run the old bench again with this version"
+        )
+    try:
+        return BenchReport.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the report"
+        raise UsageError(f"{origin}: {where}: {' '.join(first['msg'].split())}; run the old bench again") from None
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON Schema of what ``--json`` writes."""
+    return BenchReport.model_json_schema()
+
+
+def key(percent: float) -> str:
+    """``p50``, ``p99_9``: a percentile's name in the schema."""
+    return f"p{percent:g}".replace(".", "_")
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _compact(value: Any, depth: int = 0) -> str:
+    """Indented JSON, except that a list of plain values stays on one line."""
+    pad, inner = " " * depth, " " * (depth + 1)
+    if isinstance(value, dict) and value:
+        rows = [f"{inner}{json.dumps(name)}: {_compact(item, depth + 1)}" for name, item in value.items()]
+        return "{\n" + ",\n".join(rows) + f"\n{pad}}}"
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return "[\n" + ",\n".join(inner + _compact(item, depth + 1) for item in value) + f"\n{pad}]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

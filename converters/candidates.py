@@ -120,8 +120,11 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
 
     if precision != "int8":
         rest: FloatPrecision = precision
+        if precision == "float32":  # OpenVINO reads ONNX, so one file serves two engines
+            alone = Artefact(files=(ONNX_NAME,), precision=precision, recipe="export")
+            return [Candidate("openvino", "export", "the float32 graph", alone, {ONNX_NAME: shop.model.read_bytes()})]
         shop.report(f"writing OpenVINO IR, {precision}")
-        files = tool.to_files(tool.read(shop.model), halve=precision != "float32")
+        files = tool.to_files(tool.read(shop.model), halve=True)
         artefact = Artefact(files=tool.NAMES, precision=precision, float_precision=rest, recipe="export")
         return [Candidate("openvino", "export", "the float32 graph", artefact, files)]
     sets, control = shop.for_int8()

@@ -179,7 +179,14 @@ def main(
             trained_on="phantoms",
             notes=NOTES,
         )
-        convert(source, out, training=training, replace=force, report=lambda line: click.echo(line, err=True)).check()
+        convert(
+            source,
+            out,
+            targets=("onnxruntime", "openvino"),
+            training=training,
+            replace=force,
+            report=lambda line: click.echo(line, err=True),
+        ).check()
         with load(out) as scorer:
             _finish(scorer, test_phantoms, progress.update, started, report_path)
 

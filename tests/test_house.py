@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "sinks": {"errors", "explain", "frames", "manifest", "outputs", "results"},
     "serve": {"_version", "errors", "explain", "frames", "manifest", "results", "sinks"},
     "phantom": {"errors", "frames"},
-    "bench": {"errors"},
+    "bench": None,
     "scorer": None,
     "streaming": None,
     "replaying": None,

@@ -28,8 +28,8 @@ _DTYPES = {"u8": "uint8", "f32": "float32", "uint8_t": "uint8", "float": "float3
 def open_model(manifest: Manifest, files: Mapping[str, bytes], placement: Placement) -> OpenVinoBackend:
     """Open the artefact ``openvino`` of ``manifest``. Raises `UsageError` or `BackendError`."""
     artefact = manifest.artefacts["openvino"]
-    if len(artefact.files) != 2:
-        raise BackendError("artefacts.openvino must name an .xml and a .bin file; convert the checkpoint again")
+    if len(artefact.files) > 2:
+        raise BackendError("artefacts.openvino must name an .onnx, or an .xml and a .bin file; convert again")
     return OpenVinoBackend(manifest, artefact, files, placement)
 
 
@@ -145,10 +145,10 @@ def _compiled(
                 return core.import_model(engine, device, options)
             except Exception as error:
                 cache.state = f"refused: OpenVINO cannot import it ({_one_line(error)})"
-    xml, weights = (files[name] for name in artefact.files)
+    model_bytes, *weights = (files[name] for name in artefact.files)
     placement.progress("compiling for OpenVINO", 0, 1)
     try:
-        model = core.read_model(xml, weights)
+        model = core.read_model(model_bytes, *(weights or [b""]))
         compiled = core.compile_model(model, device, options)
     except Exception as error:
         raise BackendError(

@@ -69,9 +69,9 @@ class Start(_Strict):
     """What stands before the first result, in a fresh process.
 
     ``import_ms`` loads vmeg-edge and the engine; ``load_ms`` is `vmeg_edge.load`, digests, compilation or cache and the
-    self-test included; ``self_test_ms`` is the golden frames' part of it; ``first_inference_ms`` the first frame's
-    time after it; ``process_to_first_score_ms`` all of it from the interpreter's start, its own included, the
-    decoding of the bench's frames left out. ``cache`` is what came of the engine cache.
+    self-test included; ``self_test_ms`` is what the golden frames take, run once more; ``first_inference_ms`` the first
+    frame's time after loading; ``process_to_first_score_ms`` all of it from the interpreter's start, its own included,
+    without the reading of the bench's frames. ``cache`` is what came of the engine cache.
     """
 
     import_ms: float
@@ -96,8 +96,8 @@ class Frames(_Strict):
 class Memory(_Strict):
     """Resident memory of the case's own process in MB (1e6 bytes), less the frames that the bench holds in it.
 
-    ``peak_rss_mb`` includes loading; ``steady_rss_mb`` is the median while frames are scored; ``growth_mb`` is the last
-    reading less the first after warm-up; ``allocated_blocks_a_frame`` the Python objects that each frame leaves behind.
+    ``peak_rss_mb`` includes loading; ``steady_rss_mb`` is the median of the readings after each round; ``growth_mb`` is
+    the last of them less the first; ``allocated_blocks_a_frame`` are the Python objects that each frame leaves behind.
     ``None`` where the system does not tell.
     """
 
@@ -152,8 +152,8 @@ class Samples(_Strict):
 class Case(_Strict):
     """One backend, device, precision and number of threads, measured in a process of its own.
 
-    ``bench_overhead_ms`` is what the bench itself adds to each frame's ``end_to_end``, measured around a frame that does
-    nothing. ``streams`` is how many frames may be in flight at once (``offline``), 1 elsewhere.
+    ``bench_overhead_ms`` is what the bench itself adds to each frame's ``end_to_end``, measured around a frame that
+    does nothing. ``streams`` is how many frames may be in flight at once (``offline``), 1 elsewhere.
     """
 
     name: str
@@ -179,10 +179,11 @@ class Case(_Strict):
 
 
 class Settings(_Strict):
-    """How it was measured. ``distinct_frames`` are held in memory and taken in turn; ``rounds`` interleave the cases."""
+    """How it was measured: ``distinct_frames`` in memory, taken in turn; ``rounds`` in which the cases alternate."""
 
     scenario: Scenario
     duration_s: float
+    iterations: int | None = None
     rounds: int
     warm_up_frames: int
     fps: float | None
@@ -210,7 +211,7 @@ class Environment(_Strict):
 
 
 class Model(_Strict):
-    """The bundle that was measured. ``digest`` is that of its ``SHA256SUMS``; ``checkpoint`` of the weights it is of."""
+    """The bundle that was measured: ``digest`` of its ``SHA256SUMS``, ``checkpoint`` of the weights' file."""
 
     name: str
     architecture: str
@@ -222,7 +223,10 @@ class Model(_Strict):
 
 
 class BenchReport(_Strict):
-    """One run of ``vmeg-edge bench``: what ``--json`` writes and ``--compare`` reads."""
+    """One run of ``vmeg-edge bench``: what ``--json`` writes and ``--compare`` reads.
+
+    ``not_run`` maps the bundle's other backends to why they cannot be used here.
+    """
 
     schema_version: Literal[1] = 1
     made_at: str
@@ -233,6 +237,7 @@ class BenchReport(_Strict):
     model: Model
     cases: tuple[Case, ...]
     notices: tuple[str, ...]
+    not_run: dict[str, str] = {}
 
     @property
     def valid(self) -> bool:

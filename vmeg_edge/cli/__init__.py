@@ -16,6 +16,7 @@ _COMMANDS = {
     "convert": "Turn a checkpoint into a bundle, quantize it, prove parity.",
     "score": "Score files: JSON lines, overlay video or picture.",
     "stream": "Score a live source with a deadline; record, replay, serve.",
+    "bench": "Measure a bundle on this machine, with parity beside speed.",
     "verify": "Check a bundle's digests and golden frames.",
     "evaluate": "Hold labelled frames against bundles; fit a rule.",
     "info": "Show backends, kernels, CPU and versions.",
@@ -61,6 +62,7 @@ def cli() -> None:
       vmeg-edge convert vit.pt --out vit.vmeg
       vmeg-edge score cine.mp4 --bundle vit.vmeg --out results.jsonl --overlay overlay.mp4
       vmeg-edge stream phantom: --duration 20
+      vmeg-edge bench
       vmeg-edge info
 
     Exit codes: 0 done; 1 it ran and the answer is no; 2 bad usage or bad input.

@@ -1,0 +1,207 @@
+"""A bench run: each case in a process of its own, slices of all cases in turn, and one report at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, cast
+
+from vmeg_edge import errors, kernels
+from vmeg_edge._version import __version__
+from vmeg_edge.backends import usable_processors
+from vmeg_edge.bench import held, machine
+from vmeg_edge.bench.plan import CaseSpec, Plan
+from vmeg_edge.bench.report import BenchReport, Case, Model, Settings
+from vmeg_edge.bench.summing import case_of
+from vmeg_edge.bundle import Bundle, open_bundle
+from vmeg_edge.errors import BackendError
+
+Progress = Callable[[str, int, int], None]
+
+_SCENARIOS = {
+    "single": "one frame in flight, the next one entering when the last is done",
+    "paced": "behind a source that delivers {fps:g} frames a second whether or not the last one is done, overtaken "
+    "frames being dropped",
+    "offline": "as many frames in flight as it has streams",
+}
+_METHOD = (
+    "Each case runs in a process of its own, {scenario}; the cases take turns in {rounds} rounds, each begun with "
+    "{warm} frames that are not counted. Times are by the monotonic clock from {entry} to its result with the heat "
+    "map, over {distinct} different frames held in memory; percentiles are nearest rank, and memory is the process's "
+    "own without these frames."
+)
+
+
+def bench(
+    plan: Plan,
+    cases: Sequence[CaseSpec],
+    frames: held.HeldFrames,
+    *,
+    not_run: Mapping[str, str] | None = None,
+    progress: Progress = lambda _stage, _done, _total: None,
+) -> BenchReport:
+    """Measure ``cases`` on ``frames``. ``progress`` is told of openings and rounds: (stage, done, total).
+
+    ``not_run`` goes into the report: backends that were left out, and why.
+
+    Raises `BackendError` (or what opening raised, in its words) where a case cannot be opened or its process ends.
+    """
+    bundle = open_bundle(plan.bundle)
+    done = 0
+    steps = len(cases) * plan.rounds
+    with tempfile.TemporaryDirectory(prefix="vmeg-edge-bench-") as folder, ExitStack() as running:
+        held.store(frames.frames, Path(folder))
+        processes = []
+        for place, case in enumerate(cases):
+            progress("opening", place, len(cases))
+            processes.append(running.enter_context(_CaseProcess(case, plan, Path(folder))))
+        progress("opening", len(cases), len(cases))
+        for turn in range(plan.rounds):
+            for process in _rotated(processes, turn):
+                process.run()
+                done += 1
+                progress("measuring", done, steps)
+    return BenchReport(
+        made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        vmeg_edge=__version__,
+        method=_method(plan, len(frames.frames)),
+        settings=_settings(plan, frames),
+        environment=machine.environment(kernels.describe()["cpu_features"], usable_processors()),
+        model=_model(bundle),
+        cases=tuple(process.measured(frames.decode_ms) for process in processes),
+        notices=tuple(dict.fromkeys(notice for process in processes for notice in process.opened["notices"])),
+        not_run=dict(not_run or {}),
+    )
+
+
+@dataclass
+class _CaseProcess:
+    """One case's process: opened on entering, told to run a slice at a time, ended on leaving."""
+
+    case: CaseSpec
+    plan: Plan
+    folder: Path
+    opened: dict[str, Any] = field(default_factory=dict)
+    slices: list[dict[str, Any]] = field(default_factory=list)
+
+    def __enter__(self) -> _CaseProcess:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vmeg_edge.bench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("VMEG_EDGE_DEBUG") else subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+        )
+        try:
+            self.opened = self._ask(
+                case=asdict(self.case),
+                plan=self.plan.to_json(),
+                frames=str(self.folder),
+                spawned_ns=time.perf_counter_ns(),
+            )
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def run(self) -> None:
+        """Have one slice run."""
+        self.slices.append(self._ask(do="run"))
+
+    def measured(self, decode_ms: Sequence[float]) -> Case:
+        """What all slices say together."""
+        return case_of(self.case, self.opened, self.slices, decode_ms)
+
+    def _ask(self, **what: Any) -> dict[str, Any]:
+        to, back = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
+        with contextlib.suppress(OSError):  # the answer, or its absence, tells why
+            to.write(json.dumps(what) + "\n")
+            to.flush()
+        line = back.readline()
+        if not line:
+            how = _how(self._process.wait())
+            raise BackendError(f"{self.case.name}: its process ended{how}; the bench stops here")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            kind = getattr(errors, answer["kind"], BackendError)
+            raise kind(f"{self.case.name}: {answer['error']}")
+        return answer
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        memory = ", perhaps for want of memory" if code == -9 else ""
+        return f" (signal {-code}{memory})"
+    return f" (exit code {code}; VMEG_EDGE_DEBUG=1 shows what it said)"
+
+
+def _rotated(processes: Sequence[_CaseProcess], turn: int) -> list[_CaseProcess]:
+    """Another one begins each round, so that none always follows the same neighbour's heat."""
+    start = turn % len(processes)
+    return [*processes[start:], *processes[:start]]
+
+
+def _method(plan: Plan, distinct: int) -> str:
+    return _METHOD.format(
+        scenario=_SCENARIOS[plan.scenario].format(fps=plan.fps),
+        rounds=plan.rounds,
+        warm=plan.warm_up_frames,
+        entry="a frame's arrival" if plan.scenario == "paced" else "a frame's entry",
+        distinct=distinct,
+    )
+
+
+def _settings(plan: Plan, frames: held.HeldFrames) -> Settings:
+    paced = plan.scenario == "paced"
+    return Settings(
+        scenario=plan.scenario,
+        duration_s=plan.duration_s,
+        iterations=plan.iterations,
+        rounds=plan.rounds,
+        warm_up_frames=plan.warm_up_frames,
+        fps=plan.fps if paced else None,
+        deadline_ms=plan.deadline_ms if paced else None,
+        source=frames.source,
+        distinct_frames=len(frames.frames),
+        frame_width=frames.frames[0].width,
+        frame_height=frames.frames[0].height,
+    )
+
+
+def _model(bundle: Bundle) -> Model:
+    manifest = bundle.manifest
+    shape, took = manifest.architecture, manifest.input
+    return Model(
+        name=manifest.name,
+        architecture=f"{shape.family}, {shape.depth} blocks of {shape.dim}, patches of {shape.patch}",
+        input=f"{took.width}x{took.height}",
+        resize=took.resize,
+        digest=bundle.digest,
+        checkpoint=manifest.checkpoint.sha256,
+        path=str(bundle.path),
+    )

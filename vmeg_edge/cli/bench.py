@@ -1,0 +1,294 @@
+"""``vmeg-edge bench``: latency, throughput, memory and parity on this machine, with a verdict on the run itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmeg_edge.cli.options import DEMO_BUNDLE, read_size, region_option
+
+if TYPE_CHECKING:
+    from vmeg_edge.bench.comparison import Comparison
+    from vmeg_edge.bench.plan import CaseSpec
+    from vmeg_edge.bench.report import BenchReport
+
+_STDOUT = "-"
+
+
+def _read_counts(_: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """The option value ``1,2,4`` as whole numbers, none twice."""
+    if value is None:
+        return ()
+    parts = [part.strip() for part in value.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise click.BadParameter(f"{value!r} is not whole numbers such as 1,2", param=param)
+    numbers = tuple(dict.fromkeys(int(part) for part in parts))
+    if param.name == "threads" and not all(1 <= number <= 1024 for number in numbers):
+        raise click.BadParameter(f"{value!r}: each number must be from 1 to 1024", param=param)
+    return numbers
+
+
+@click.command(name="bench")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle folder. [default: the embedded demo bundle]")
+@click.option(
+    "--arch",
+    type=click.Choice(["vit_tiny", "vit_small", "vit_base", "vit_large"]),
+    help="Bench a model of this size with random weights, made here by the toolchain and kept in the engine cache.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "int8"]),
+    default="int8",
+    show_default=True,
+    help="Precision of --arch.",
+)
+@click.option(
+    "--backend", "backends", multiple=True, help="Backend to measure; may be repeated. [default: every usable one]"
+)
+@click.option("--device", "-d", help="Device: CPU, GPU, NPU, CUDA:0. [default: the backend's own]")
+@click.option(
+    "--scenario",
+    type=click.Choice(["single", "paced", "offline"]),
+    default="single",
+    show_default=True,
+    help="single: back to back, one frame in flight. paced: frames arrive at --fps. offline: throughput.",
+)
+@click.option(
+    "--frames",
+    default="phantom:",
+    metavar="SOURCE",
+    help="Frames to score: a file, folder, camera:0 ..., as `stream` takes them. [default: simulated heads, 1920x1080]",
+)
+@click.option(
+    "--size", callback=read_size, metavar="WxH", help="Scale the frames to this size first, such as 1920x1080."
+)
+@region_option
+@click.option("--fps", type=float, default=10.0, show_default=True, help="Frames a second that arrive when paced.")
+@click.option("--deadline-ms", type=float, help="A result older is late. [default when paced: the frame period]")
+@click.option("--duration", "-t", "duration_s", type=float, default=10.0, show_default=True, help="Seconds a case.")
+@click.option(
+    "--iterations", "--niter", type=click.IntRange(1, 1_000_000), help="Frames a case, instead of --duration."
+)
+@click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Turns that the cases take.")
+@click.option(
+    "--warm-up", type=click.IntRange(0, 10_000), default=3, show_default=True, help="Frames uncounted a round."
+)
+@click.option(
+    "--threads", "--nthreads", callback=_read_counts, metavar="N[,N...]", help="Threads; 1,2 sweeps. [default: all]"
+)
+@click.option(
+    "--streams",
+    "--nstreams",
+    type=click.IntRange(1, 1024),
+    help="Frames in flight when offline. [default: one a thread]",
+)
+@click.option("--pin", callback=_read_counts, metavar="N[,N...]", help="Keep each case on these processors.")
+@click.option(
+    "--hint",
+    type=click.Choice(["LATENCY", "THROUGHPUT"], case_sensitive=False),
+    default="LATENCY",
+    show_default=True,
+    help="OpenVINO's performance hint.",
+)
+@click.option("--no-cache", "cache", flag_value=False, default=True, help="Compile anew; keep no engine.")
+@click.option(
+    "--json",
+    "json_to",
+    is_flag=False,
+    flag_value=_STDOUT,
+    metavar="[FILE]",
+    help="Write the report as JSON: to FILE, or alone to the standard output.",
+)
+@click.option("--csv", "csv_to", type=click.Path(path_type=Path), help="Write every frame's times to this file.")
+@click.option("--html", "html_to", type=click.Path(path_type=Path), help="Write one self-contained page to this file.")
+@click.option("--compare", type=click.Path(path_type=Path), metavar="OLD.json", help="Hold against an earlier --json.")
+@click.option("--max-p99-ms", type=float, help="Exit 1 where a case's p99 is above this, or unproven.")
+@click.option("--min-fps", type=float, help="Exit 1 where a case's throughput is below this.")
+@click.option(
+    "--max-regression",
+    type=float,
+    metavar="PERCENT",
+    help="Exit 1 where a median grew by more than this against --compare, beyond noise.",
+)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of --json and leave.")
+def command(**options: Any) -> None:
+    """Measure a bundle on this machine: what a frame takes, stage by stage, with parity beside it.
+
+    Each backend and number of threads is a case with a process of its own; cases take turns. Every run gets a verdict:
+    INVALID (exit code 1) where samples are too few, times drift, the processor throttles or other work disturbs.
+
+    \b
+    Examples:
+      vmeg-edge bench
+      vmeg-edge bench --bundle v8.vmeg --frames cine.dcm --threads 1,2 --html report.html
+      vmeg-edge bench --bundle v8.vmeg --scenario paced --fps 10 --duration 90 --max-p99-ms 100
+      vmeg-edge bench --arch vit_base --iterations 700 --json now.json --compare before.json
+    """
+    from vmeg_edge.bench.report import parse_report, report_schema
+    from vmeg_edge.errors import UsageError
+
+    if options["schema"]:
+        click.echo(json.dumps(report_schema(), indent=2))
+        return
+    if options["max_regression"] is not None and options["compare"] is None:
+        raise UsageError("--max-regression needs an earlier run to hold against; give --compare OLD.json")
+    old = None
+    if options["compare"] is not None:
+        old = parse_report(options["compare"].read_bytes(), str(options["compare"]))
+    report = _measured(options)
+    comparison = None
+    if old is not None:
+        from vmeg_edge.bench.comparison import compare
+
+        comparison = compare(report, old)
+    _write(report, comparison, options)
+    refused = _refusals(report, comparison, options)
+    for line in refused:
+        click.echo(f"vmeg-edge: {line}", err=True)
+    if refused or not report.valid:
+        raise click.exceptions.Exit(1)
+
+
+def _measured(options: dict[str, Any]) -> BenchReport:
+    from vmeg_edge.bench import held
+    from vmeg_edge.bench.plan import Plan
+    from vmeg_edge.bench.run import bench
+    from vmeg_edge.cli.progress import ProgressReport
+
+    paced = options["scenario"] == "paced"
+    deadline_ms = options["deadline_ms"]
+    if paced and deadline_ms is None and options["fps"] > 0:
+        deadline_ms = 1_000 / options["fps"]
+    path, notes = _bundle(options)
+    plan = Plan(
+        bundle=path,
+        scenario=options["scenario"],
+        duration_s=options["duration_s"],
+        iterations=options["iterations"],
+        rounds=options["rounds"],
+        warm_up_frames=options["warm_up"],
+        fps=options["fps"],
+        deadline_ms=deadline_ms,
+        cache=options["cache"],
+    )
+    cases, not_run = _cases(path, options)
+    with ProgressReport() as progress:
+        frames = held.gather(
+            options["frames"],
+            region=options["region"],
+            size=options["size"],
+            progress=lambda done, total: progress.update("gathering frames", done, total),
+        )
+        made = bench(plan, cases, frames, not_run=not_run, progress=progress.update)
+    return made.model_copy(update={"notices": (*notes, *made.notices)})
+
+
+def _bundle(options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
+    """The bundle to measure, and what has to be said of it."""
+    from vmeg_edge.errors import UsageError
+
+    if options["arch"] is None:
+        return options["bundle"] or DEMO_BUNDLE, ()
+    if options["bundle"] is not None:
+        raise UsageError("--arch makes a bundle with random weights, and --bundle names one; give one of the two")
+    from vmeg_edge.cli.toolchain import toolchain
+
+    maker = toolchain("random_bundle")
+    path = maker.random_bundle(
+        options["arch"], options["precision"], tuple(options["backends"]), lambda line: click.echo(line, err=True)
+    )
+    return path, (maker.RANDOM_WEIGHTS,)
+
+
+def _cases(path: Path, options: dict[str, Any]) -> tuple[list[CaseSpec], dict[str, str]]:
+    """Every backend with every number of threads; and the bundle's backends that cannot be used here."""
+    from vmeg_edge.backends import BACKENDS, usable_processors, why_unusable
+    from vmeg_edge.bench.plan import CaseSpec
+    from vmeg_edge.bundle import open_bundle
+    from vmeg_edge.errors import BackendMissingError, UsageError
+
+    held = open_bundle(path).manifest.artefacts
+    chosen = tuple(dict.fromkeys(options["backends"]))
+    for name in chosen:
+        if name not in BACKENDS:
+            raise UsageError(f"backend {name!r} is unknown; choose one of: {', '.join(BACKENDS)}")
+        if name not in held:
+            raise UsageError(f"{path}: holds no artefact for {name}; it holds: {', '.join(held)}")
+        why = why_unusable(name)
+        if why is not None:
+            raise BackendMissingError(f"backend {name}: {why}")
+    not_run = {} if chosen else {name: why for name in held if name in BACKENDS and (why := why_unusable(name))}
+    names = chosen or tuple(name for name in held if name in BACKENDS and name not in not_run)
+    if not names:
+        raise BackendMissingError(f"{path}: none of its backends can be used here: {'; '.join(not_run.values())}")
+    if options["device"] is not None and len(names) > 1:
+        raise UsageError(f"--device {options['device']} with {len(names)} backends; name one with --backend")
+    budget = len(options["pin"]) or usable_processors()
+    offline = options["scenario"] == "offline"
+    if options["streams"] is not None and not offline:
+        raise UsageError(f"--streams serves --scenario offline; {options['scenario']} has one frame in flight")
+    return [
+        CaseSpec(
+            backend=name,
+            device=options["device"],
+            threads=threads,
+            streams=(options["streams"] or threads) if offline else 1,
+            pinned_to=options["pin"],
+            hint=options["hint"],
+        )
+        for name in names
+        for threads in options["threads"] or (budget,)
+    ], not_run
+
+
+def _write(report: BenchReport, comparison: Comparison | None, options: dict[str, Any]) -> None:
+    from vmeg_edge.outputs import PendingFile
+
+    written = []
+    if options["json_to"] not in (None, _STDOUT):
+        with PendingFile(Path(options["json_to"])) as pending:
+            pending.write_bytes(report.to_json().encode())
+        written.append(options["json_to"])
+    if options["csv_to"] is not None:
+        from vmeg_edge.bench.frames_csv import write_csv
+
+        write_csv(report, options["csv_to"])
+        written.append(options["csv_to"])
+    if options["html_to"] is not None:
+        from vmeg_edge.bench.page import html
+
+        with PendingFile(options["html_to"]) as pending:
+            pending.write_bytes(html(report, comparison).encode())
+        written.append(options["html_to"])
+    if options["json_to"] == _STDOUT:
+        click.echo(report.to_json(), nl=False)
+        return
+    from vmeg_edge.cli.bench_table import show
+    from vmeg_edge.cli.console import open_console
+
+    console = open_console()
+    show(report, console, comparison)
+    for path in written:
+        console.print(f"wrote {path}")
+
+
+def _refusals(report: BenchReport, comparison: Comparison | None, options: dict[str, Any]) -> list[str]:
+    """Why the answer is no, a line each."""
+    lines = []
+    for case in report.cases:
+        whole = case.stages_ms["end_to_end"]
+        most_ms, least_fps = options["max_p99_ms"], options["min_fps"]
+        if most_ms is not None and "p99" in whole.too_few_samples_for:
+            lines.append(f"{case.name}: {whole.samples} samples prove no p99; give --iterations 662 or more")
+        elif most_ms is not None and whole.p99_ms > most_ms:
+            lines.append(f"{case.name}: p99 is {whole.p99_ms:.2f} ms, above --max-p99-ms {most_ms:g}")
+        if least_fps is not None and case.throughput_fps < least_fps:
+            lines.append(f"{case.name}: {case.throughput_fps:.2f} frames a second, below --min-fps {least_fps:g}")
+    if comparison is not None and options["max_regression"] is not None:
+        from vmeg_edge.bench.comparison import regressions
+
+        lines += regressions(comparison, options["max_regression"])
+    return lines

@@ -1,0 +1,65 @@
+"""A bench report for people, in a terminal: tables, reasons in words, and what must be said with the figures."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from vmeg_edge.bench import comparison_tables, tables
+from vmeg_edge.bench.comparison import Comparison
+from vmeg_edge.bench.report import BenchReport
+from vmeg_edge.bench.tables import Sheet
+from vmeg_edge.cli.console import table
+
+
+def show(report: BenchReport, console: Console, comparison: Comparison | None = None) -> None:
+    """Print the whole report; with ``comparison``, how it stands to an older one."""
+    whole = _made(tables.overview(report))
+    fits = _width(whole) <= console.width
+    _print(console, [whole] if fits else [_made(tables.latency(report)), _made(tables.yields(report))])
+    _lines(console, tables.reasons(report), first="INVALID ")
+    _lines(console, tables.footnotes(report))
+    console.print()
+    sheets = [tables.stages(report), tables.starts(report), tables.threads(report)]
+    _print(console, [_made(sheet) for sheet in sheets if sheet is not None])
+    if comparison is not None:
+        _print(console, map(_made, comparison_tables.ratios(comparison)) if comparison.pairs else [])
+        _lines(console, comparison_tables.comparison_lines(comparison))
+        console.print()
+    _lines(console, [tables.overheads(report)])
+    _lines(console, [f"{name}: {value}" for name, value in tables.facts(report)])
+    _lines(console, [tables.plain(report.method), *map(tables.plain, report.notices)])
+
+
+def _made(sheet: Sheet) -> Table:
+    made = table(sheet.title, sheet.columns, _without_repeats(sheet.rows), text_columns=sheet.text_columns)
+    made.collapse_padding = True
+    return made
+
+
+def _without_repeats(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """A case of several rows is named in its first."""
+    shown, before = [], None
+    for row in rows:
+        shown.append(("", *row[1:]) if row[0] == before else row)
+        before = row[0]
+    return shown
+
+
+def _width(made: Table) -> int:
+    """Columns that the table takes when nothing in it wraps."""
+    wide = Console(width=10_000)
+    return wide.measure(made).maximum
+
+
+def _print(console: Console, made: Iterable[Table]) -> None:
+    for each in made:
+        console.print(each)
+
+
+def _lines(console: Console, lines: Iterable[str], *, first: str = "") -> None:
+    for line in lines:
+        console.print(textwrap.fill(first + line, console.width, subsequent_indent="  ", break_on_hyphens=False))

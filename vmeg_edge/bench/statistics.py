@@ -56,7 +56,7 @@ def ratio_of_percentiles(
     frames: the circular block bootstrap (Politis and Romano, 1992), with blocks of ``n ** (1/2)`` frames.
     The same samples give the same interval. Raises `UsageError` without samples, or where the old ones are zero.
     """
-    before = percentile(old.tolist(), percent)
+    after, before = percentile(new.tolist(), percent), percentile(old.tolist(), percent)
     if before <= 0:
         raise UsageError("a ratio needs old samples above zero")
     random = np.random.default_rng(seed)
@@ -64,7 +64,7 @@ def ratio_of_percentiles(
     drawn_old = _resampled(old, percent, random)
     ratios = drawn_new / np.maximum(drawn_old, np.finfo(np.float64).tiny)
     low, high = np.quantile(ratios, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    return Ratio(percentile(new.tolist(), percent) / before, float(low), float(high))
+    return Ratio(after / before, float(low), float(high))
 
 
 def _resampled(
@@ -75,10 +75,9 @@ def _resampled(
     length = max(1, math.isqrt(count))
     blocks = math.ceil(count / length)
     rank = max(1, math.ceil(percent / 100 * count)) - 1
-    within = np.arange(length)
+    from_each = np.lib.stride_tricks.sliding_window_view(np.concatenate([samples, samples[: length - 1]]), length)
     drawn = np.empty(_RESAMPLES)
     for place in range(_RESAMPLES):
-        starts = random.integers(0, count, blocks)
-        taken = samples[((starts[:, None] + within) % count).ravel()[:count]]
+        taken = from_each[random.integers(0, count, blocks)].ravel()[:count]
         drawn[place] = np.partition(taken, rank)[rank]
     return drawn

@@ -35,7 +35,8 @@ def traces(report: BenchReport) -> str:
     for place, case in enumerate(cases):
         ceiling, floor = top + row * place + 24, top + row * (place + 1) - 6
         held = case.samples
-        up = Scale.over([*held.end_to_end_ms, *([deadline] if deadline else [])], floor, ceiling, log_from=8.0)
+        due = deadline if deadline is not None and deadline <= 2 * max(held.end_to_end_ms) else None
+        up = Scale.over([*held.end_to_end_ms, *([] if due is None else [due])], floor, ceiling, log_from=8.0)
         parts += _rounds(held, across, ceiling, floor)
         for value in up.ticks(4):
             parts.append(line(_START, up(value), _END, up(value), "grid"))
@@ -58,11 +59,12 @@ def traces(report: BenchReport) -> str:
         )
         if marks:
             parts.append(f'<path d="{marks}" class="late"/>')
-        if deadline is not None:
-            parts.append(line(_START, up(deadline), _END, up(deadline), "deadline"))
-            parts.append(text(_END, up(deadline) - 4, f"deadline {deadline:g} ms", "tick", "end"))
+        if due is not None:
+            above = up(due) - ceiling > 16
+            parts.append(line(_START, up(due), _END, up(due), "deadline"))
+            parts.append(text(_END, up(due) + (-4 if above else 13), f"deadline {due:g} ms", "tick", "end"))
         scale = ", logarithmic" if up.log else ""
-        parts.append(text(_START, ceiling - 8, f"{plain(case.name)}", "name"))
+        parts.append(text(_START, ceiling - 8, plain(case.name), "name"))
         slowest = max(range(len(held.end_to_end_ms)), key=held.end_to_end_ms.__getitem__)
         note = f"ms{scale}; slowest {held.end_to_end_ms[slowest]:.4g} ms at {held.at_s[slowest]:.1f} s"
         note += f"; {sum(held.late):,} late" if any(held.late) else ""

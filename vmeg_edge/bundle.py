@@ -10,7 +10,8 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,29 @@ class Bundle:
         return data
 
 
+class LazyFiles(Mapping[str, bytes]):
+    """Some of a bundle's files, each read and checked when it is asked for: an engine from the cache asks for none."""
+
+    def __init__(self, bundle: Bundle, names: Sequence[str]) -> None:
+        """Read nothing yet."""
+        self._bundle = bundle
+        self._names = tuple(names)
+
+    def __getitem__(self, name: str) -> bytes:
+        """The bytes of one file. Raises `IntegrityError` as `Bundle.read` does."""
+        if name not in self._names:
+            raise KeyError(name)
+        return self._bundle.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """Their names."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._names)
+
+
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Open a bundle folder: digests first, then the manifest.
 
@@ -82,9 +106,11 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
             raise IntegrityError(f"{folder}: {missing[0]} is missing; copy the bundle again")
         if unknown:
             raise IntegrityError(f"{folder}: {unknown[0]} is not listed in {SUMS}; remove it")
-        for name, expected in digests.items():
-            if sha256_of(folder / name) != expected:
-                raise _changed(folder, name)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter's lock
+            found = pool.map(lambda name: sha256_of(folder / name), digests)
+            for name, digest in zip(digests, found, strict=True):
+                if digest != digests[name]:
+                    raise _changed(folder, name)
     except OSError as error:
         raise _unreadable(folder, error) from None
     if MANIFEST not in digests:

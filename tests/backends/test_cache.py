@@ -106,3 +106,17 @@ def test_the_environment_moves_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_p
     if sys.platform != "win32":
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
         assert cache_folder() == tmp_path / "xdg" / "vmeg-edge"
+
+
+def test_a_note_comes_back_to_the_same_question_alone_and_is_signed(tmp_path: Path) -> None:
+    cache, _ = stored(tmp_path)
+    about: dict[str, str | int] = {"what": "tried", "threads": 2}
+    assert cache.recall(about) is None
+    cache.note(about, {"frames": 16})
+    assert cache.recall(about) == {"frames": 16}
+    assert cache.recall({**about, "threads": 1}) is None
+    assert EngineCache(tmp_path, {"other": "00" * 32}).recall(about) is None
+    assert cache.state == "stored", "a note says nothing of the engine"
+    (path,) = tmp_path.glob("*.note")
+    path.write_bytes(path.read_bytes().replace(b"16", b"17"))
+    assert cache.recall(about) is None

@@ -118,9 +118,10 @@ def test_a_float_model_that_claims_int8_is_refused(float_bundle: Path) -> None:
 
 def test_a_model_that_is_none_and_one_that_does_not_fit_get_one_line(float_bundle: Path) -> None:
     bundle = open_bundle(float_bundle)
-    files = {name: bundle.read(name) for name in ("model.xml", "model.bin")}
-    with pytest.raises(BackendError, match="cannot compile"):
-        open_backend("openvino", bundle.manifest, {**files, "model.xml": b"<net>"}, place("openvino"))
+    files = {name: bundle.read(name) for name in bundle.manifest.artefacts["openvino"].files}
+    for nonsense in (b"<net>", b"", b"PK"):
+        with pytest.raises(BackendError, match="cannot compile"):
+            open_backend("openvino", bundle.manifest, {**files, "model.onnx": nonsense}, place("openvino"))
     wider = bundle.manifest.explanation.model_copy(update={"channels": 191})
     manifest = bundle.manifest.model_copy(update={"explanation": wider})
     with pytest.raises(BackendError, match=r"promises activations .* has float32 \[1, 196, 192\]"):
@@ -153,7 +154,7 @@ def test_the_hint_reaches_the_engine(float_bundle: Path, vmeg_edge: Callable, tm
 def test_progress_is_told_of_compiling(float_bundle: Path) -> None:
     told: list[tuple[str, int, int | None]] = []
     bundle = open_bundle(float_bundle)
-    files = {name: bundle.read(name) for name in ("model.xml", "model.bin")}
+    files = {name: bundle.read(name) for name in bundle.manifest.artefacts["openvino"].files}
     placement = replace(place("openvino"), progress=lambda *step: told.append(step))
     open_backend("openvino", bundle.manifest, files, placement).close()
     assert told == [("compiling for OpenVINO", 0, 1), ("compiling for OpenVINO", 1, 1)]

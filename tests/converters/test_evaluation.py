@@ -251,7 +251,7 @@ def test_a_fitted_rule_is_written_with_its_provenance_and_the_bundle_serves(
     parity = json.loads((out / "parity.json").read_text())
     assert parity["decision"]["threshold"] == rule.threshold
     with sdk.load(out, backend="onnxruntime") as scorer:
-        assert scorer.provenance["self_test"] == "passed"
+        assert scorer.provenance["self_test"].startswith("passed")
     again = vmeg_edge("evaluate", table, "--bundle", demo_int8.path, "--fit-temperature", "--out", out)
     assert again.code == 2
     assert "--force" in again.error

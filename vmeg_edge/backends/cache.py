@@ -16,16 +16,19 @@ import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from vmeg_edge.errors import OutputError
 from vmeg_edge.outputs import PendingFile
 
 CACHE_VARIABLE = "VMEG_EDGE_CACHE"
 
+_ENGINE, _NOTE = ".engine", ".note"
 _KEY_FILE = "device.key"
 _KEY_BYTES = 32
 _MAGIC = b"vmeg-edge engine 1\n"
 _TAG_BYTES = 32
+_MAX_HEADER = 1 << 20
 
 
 def cache_folder() -> Path:
@@ -55,11 +58,13 @@ class EngineCache:
 
     def fetch(self, depends: Mapping[str, str | int]) -> bytes | None:
         """The engine that this device compiled for exactly ``depends``, or ``None``."""
-        header = self._header(depends)
+        return self._fetch(self._header(depends), _ENGINE)
+
+    def _fetch(self, header: bytes, suffix: str) -> bytes | None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            data = self._path(header).read_bytes()
-            found = self._opened(data, header)
+            with self._path(header, suffix).open("rb") as file:
+                found = self._opened(file, header)
         except FileNotFoundError:
             self.state = "miss"
             return None
@@ -70,41 +75,59 @@ class EngineCache:
 
     def store(self, depends: Mapping[str, str | int], engine: bytes) -> None:
         """Keep an engine, whole or not at all."""
-        header = self._header(depends)
-        rest = header + engine
+        self._store(self._header(depends), engine, _ENGINE)
+
+    def _store(self, header: bytes, engine: bytes, suffix: str) -> None:
         before = self.state
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with PendingFile(self._path(header)) as pending:
-                pending.write_bytes(_MAGIC + self._tag(rest) + rest)
+            with PendingFile(self._path(header, suffix)) as pending, pending.open("wb") as file:
+                for part in (_MAGIC, self._tag(header, engine), header, engine):  # joined, they would be held twice
+                    file.write(part)
         except (OSError, OutputError) as error:
             self._unusable(error)
         else:
             self.state = f"{before}, compiled anew" if before.startswith("refused") else "stored"
 
-    def _opened(self, data: bytes, header: bytes) -> bytes | None:
-        start = len(_MAGIC) + _TAG_BYTES
-        tag, rest = data[len(_MAGIC) : start], data[start:]
-        if not data.startswith(_MAGIC):
+    def recall(self, about: Mapping[str, str | int]) -> dict[str, Any] | None:
+        """What this device noted of exactly ``about``, or ``None``."""
+        state = self.state
+        found = self._fetch(self._header(about), _NOTE)
+        self.state = state  # which speaks of engines
+        return None if found is None else dict(json.loads(found))
+
+    def note(self, about: Mapping[str, str | int], content: Mapping[str, Any]) -> None:
+        """Keep a few words on ``about``, signed as engines are."""
+        state = self.state
+        self._store(self._header(about), json.dumps(content).encode(), _NOTE)
+        self.state = state
+
+    def _opened(self, file: BinaryIO, header: bytes) -> bytes | None:
+        magic, tag = file.read(len(_MAGIC)), file.read(_TAG_BYTES)
+        written, engine = file.readline(_MAX_HEADER), file.read()  # apart, so that an engine is held but once
+        if magic != _MAGIC:
             self.state = "refused: not an engine of this cache's format"
-        elif not hmac.compare_digest(tag, self._tag(rest)):
+        elif not hmac.compare_digest(tag, self._tag(written, engine)):
             self.state = "refused: damaged, or not written by this device"
-        elif not rest.startswith(header):
+        elif written != header:
             self.state = "refused: compiled for another model, version, device or options"
         else:
             self.state = "hit"
-            return rest[len(header) :]
+            return engine
         return None
 
     def _header(self, depends: Mapping[str, str | int]) -> bytes:
         content = {"digests": self._digests, **depends}
         return json.dumps(content, sort_keys=True).encode() + b"\n"
 
-    def _path(self, header: bytes) -> Path:
-        return self.folder / f"{hashlib.sha256(header).hexdigest()}.engine"
+    def _path(self, header: bytes, suffix: str) -> Path:
+        return self.folder / f"{hashlib.sha256(header).hexdigest()}{suffix}"
 
-    def _tag(self, rest: bytes) -> bytes:
-        return hmac.digest(self._key(), rest, "sha256")
+    def _tag(self, header: bytes, engine: bytes) -> bytes:
+        """Over both; the header is one line, so nothing of one can pass for the other."""
+        made = hmac.new(self._key(), header, "sha256")
+        made.update(engine)
+        return made.digest()
 
     def _key(self) -> bytes:
         """This device's key; made on first use, readable by its owner alone."""

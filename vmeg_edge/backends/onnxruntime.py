@@ -40,6 +40,7 @@ class OnnxRuntimeBackend:
         options.log_severity_level = 3
         try:
             self._session = ort.InferenceSession(model, options, providers=[PROVIDER])
+            self._session._model_bytes = None  # kept to fall back to other providers, which we never do
         except Exception as error:
             raise BackendError(
                 f"ONNX Runtime {ort.__version__} cannot open the model ({_one_line(error)}); "

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from vmeg_edge.bench.statistics import PERCENTILES, enough_samples, percentile
 from vmeg_edge.errors import UsageError
@@ -148,6 +148,12 @@ class Samples(_Strict):
     end_to_end_ms: tuple[float, ...]
     late: tuple[bool, ...]
 
+    @model_validator(mode="after")
+    def _even(self) -> Samples:
+        if len({len(getattr(self, name)) for name in type(self).model_fields}) > 1:
+            raise ValueError("the columns differ in length")
+        return self
+
 
 class Case(_Strict):
     """One backend, device, precision and number of threads, measured in a process of its own.
@@ -239,6 +245,12 @@ class BenchReport(_Strict):
     notices: tuple[str, ...]
     not_run: dict[str, str] = {}
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> BenchReport:
+        if len({case.name for case in self.cases}) != len(self.cases):
+            raise ValueError("two cases have the same name")
+        return self
+
     @property
     def valid(self) -> bool:
         """Whether every case is."""
@@ -258,14 +270,14 @@ def parse_report(data: bytes, origin: str) -> BenchReport:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise UsageError(
-            f"{origin}: schema_version is {version!r}, and this vmeg-edge reads version {SCHEMA_VERSION}; "
+            f"{origin}: schema_version is {version!r:.40}, and this vmeg-edge reads version {SCHEMA_VERSION}; "
             "run the old bench again with this version"
         )
     try:
         return BenchReport.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the report"
+        where = _plain(".".join(str(part) for part in first["loc"])) or "the report"
         raise UsageError(f"{origin}: {where}: {' '.join(first['msg'].split())}; run the old bench again") from None
 
 
@@ -277,6 +289,11 @@ def report_schema() -> dict[str, Any]:
 def key(percent: float) -> str:
     """``p50``, ``p99_9``: a percentile's name in the schema."""
     return f"p{percent:g}".replace(".", "_")
+
+
+def _plain(text: str) -> str:
+    """A field's name is the file's own words, and a terminal obeys what is not printable."""
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 def _short(value: float) -> float:

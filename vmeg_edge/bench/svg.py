@@ -12,6 +12,8 @@ from vmeg_edge.bench.tables import plain
 COLOURS = 7
 """Classes c0 to c6 of the style sheet: Okabe and Ito's colours, told apart by the colour-blind too."""
 
+_LEAST = 1e-6
+
 
 def escape(text: object) -> str:
     """For HTML and SVG, in content and in quoted attributes."""
@@ -33,9 +35,9 @@ class Scale:
         """Over all ``values`` with a margin; logarithmic where the highest is ``log_from`` times the lowest."""
         held = list(values) or [0.0, 1.0]
         low, high = min(held), max(held)
-        if low > 0 and high / low >= log_from:
-            return Scale(low / 1.08, high * 1.08, start, end, log=True)
-        margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
+        if low > 0 and high / low >= log_from and high > _LEAST:
+            return Scale(max(low, high * _LEAST) / 1.08, high * 1.08, start, end, log=True)
+        margin = max((high - low) * 0.04 or abs(high) * 0.1, _LEAST)
         return Scale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, start, end)
 
     def __call__(self, value: float) -> float:
@@ -46,7 +48,7 @@ class Scale:
             if self.log
             else (value - self.low) / (self.high - self.low)
         )
-        return self.start + share * (self.end - self.start)
+        return self.start + min(share, 1.0) * (self.end - self.start)
 
     def edges(self, count: int) -> list[float]:
         """``count`` bins of equal width in the picture, as ``count + 1`` values."""

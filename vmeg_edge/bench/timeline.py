@@ -25,7 +25,7 @@ def traces(report: BenchReport) -> str:
     """End to end of every frame over time, one strip a case; rounds alternate in ground, late frames are triangles."""
     cases = [case for case in report.cases if case.samples.end_to_end_ms]
     longest = max((max(case.samples.at_s) for case in cases), default=1.0)
-    across = Scale(0.0, longest or 1.0, _START, _END)
+    across = Scale(0.0, max(longest, 1e-3), _START, _END)
     row, top = 118.0, 0.0
     bottom = top + row * len(cases)
     most = min(MOST_POINTS, _MOST_OF_ALL // max(1, len(cases)))

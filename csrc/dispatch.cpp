@@ -12,19 +12,21 @@ const std::vector<KernelSet>& kernel_sets() {
         const CpuFeatures& cpu = cpu_features();
         std::vector<KernelSet> found;
 #if defined(VMEG_HAS_neon)
-        found.push_back({"neon", &neon::resize_kernels, &neon::eigencam_kernels, cpu.has("neon")});
+        found.push_back({"neon", &neon::resize_kernels, &neon::eigencam_kernels, &neon::project_kernels, cpu.has("neon")});
 #endif
 #if defined(VMEG_HAS_baseline)
-        found.push_back({"baseline", &baseline::resize_kernels, &baseline::eigencam_kernels, true});
+        found.push_back({"baseline", &baseline::resize_kernels, &baseline::eigencam_kernels, &baseline::project_kernels,
+                         true});
 #endif
 #if defined(VMEG_HAS_avx2)
         const bool has_avx2 = cpu.has("avx") && cpu.has("avx2") && cpu.has("fma");
-        found.push_back({"avx2", &avx2::resize_kernels, &avx2::eigencam_kernels, has_avx2});
+        found.push_back({"avx2", &avx2::resize_kernels, &avx2::eigencam_kernels, &avx2::project_kernels, has_avx2});
 #endif
 #if defined(VMEG_HAS_avx512)
         const bool has_avx512 = cpu.has("avx512f") && cpu.has("avx512dq") && cpu.has("avx512bw") &&
                             cpu.has("avx512vl") && cpu.has("avx512vnni") && cpu.has("fma");
-        found.push_back({"avx512", &avx512::resize_kernels, &avx512::eigencam_kernels, has_avx512});
+        found.push_back({"avx512", &avx512::resize_kernels, &avx512::eigencam_kernels, &avx512::project_kernels,
+                         has_avx512});
 #endif
         return found;
     }();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "eigencam_kernels.hpp"
+#include "project_kernels.hpp"
 #include "resize_kernels.hpp"
 
 namespace vmeg {
@@ -13,6 +14,7 @@ struct KernelSet {
     const char* name;
     const ResizeKernels* resize;
     const EigenCamKernels* eigencam;
+    const ProjectKernels* project;
     bool runnable;
 };
 

@@ -8,4 +8,5 @@ PYBIND11_MODULE(_native, module, pybind11::mod_gil_not_used()) {
     vmeg::register_cpu(module);
     vmeg::register_resize(module);
     vmeg::register_eigencam(module);
+    vmeg::register_project(module);
 }

@@ -7,6 +7,7 @@ namespace vmeg {
 
 void register_cpu(pybind11::module_& module);
 void register_eigencam(pybind11::module_& module);
+void register_project(pybind11::module_& module);
 void register_resize(pybind11::module_& module);
 
 }  // namespace vmeg

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "preprocess": {"errors", "frames", "kernels", "manifest"},
     "explain": {"frames", "kernels", "results"},
     "decide": {"errors", "manifest", "results"},
-    "gate": {"errors", "manifest", "results"},
+    "gate": {"errors", "kernels", "manifest", "results"},
     "exam": {"errors", "results"},
     "live": {"errors", "exam", "frames", "results"},
     "recording": {"errors", "exam", "frames", "live", "outputs"},

@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from vmeg_edge import kernels
 from vmeg_edge.errors import ActivationError, ManifestError
 from vmeg_edge.manifest import Manifest, PlaneGateRule
 from vmeg_edge.results import Prediction
@@ -67,10 +68,10 @@ class PlaneGate:
         self._shape = (positions, channels)
         # One product gives the projections and, in the last column, what the energy about the mean needs.
         self._projection = np.ascontiguousarray(
-            np.column_stack([arrays.axes, arrays.token_mean.astype(np.float32)]), dtype=np.float32
+            np.vstack([arrays.axes.T, arrays.token_mean.astype(np.float32)]), dtype=np.float32
         )
-        mean = self._projection[:, axes].astype(np.float64)
-        self._centre = mean @ self._projection[:, :axes].astype(np.float64)
+        mean = self._projection[axes].astype(np.float64)
+        self._centre = self._projection[:axes].astype(np.float64) @ mean
         self._mean_energy = float(mean @ mean)
         self._residual = float(arrays.residual[0])
         self._ones = np.ones(positions)
@@ -102,12 +103,13 @@ class PlaneGate:
 
     def _features(self, activations: npt.NDArray[np.float32]) -> Floats:
         positions = self._shape[0]
-        seen = np.dot(activations, self._projection, out=self._out).astype(np.float64)
+        squares = kernels.project(activations, self._projection, self._out)
+        seen = self._out.astype(np.float64)
         sums = self._ones @ seen
         seen -= sums / positions
         variances = np.einsum("ij,ij->j", seen, seen)[:-1] / positions
         offset = sums[:-1] / positions - self._centre
-        energy = float(np.vdot(activations, activations) - 2 * sums[-1]) / positions + self._mean_energy
+        energy = float(squares - 2 * sums[-1]) / positions + self._mean_energy
         outside = energy - float(variances.sum() + offset @ offset)
         features = np.empty(len(sums))
         features[:-1] = variances / self.arrays.variances

@@ -1,4 +1,4 @@
-"""Resize and Eigen-CAM: native code, or its NumPy twin; which of the two, and why.
+"""Resize, Eigen-CAM and projection: native code, or its NumPy twin; which of the two, and why.
 
 The native kernels are compiled once per instruction set and the fastest one that the machine runs is taken.
 Two environment variables, read at the first use, ask for something else:
@@ -22,7 +22,17 @@ from vmeg_edge.kernels import checks
 from vmeg_edge.kernels.checks import Activations, Method
 from vmeg_edge.kernels.choice import ISAS, Implementation, choose, current
 
-__all__ = ["ISAS", "Implementation", "Method", "choose", "describe", "eigencam", "principal_direction", "resize"]
+__all__ = [
+    "ISAS",
+    "Implementation",
+    "Method",
+    "choose",
+    "describe",
+    "eigencam",
+    "principal_direction",
+    "project",
+    "resize",
+]
 
 
 def resize(
@@ -82,6 +92,17 @@ def principal_direction(activations: Activations, direction: Activations | None 
     checks.check_activations(activations, direction)
     _, vector = checks.finite(current().eigencam(activations, direction))
     return vector
+
+
+def project(activations: Activations, axes: Activations, out: Activations) -> float:
+    """Put every token on every axis: ``out = activations @ axes.T``; returns the sum of the activations' squares.
+
+    ``activations`` is float32 ``[positions, C]`` of any strides, ``axes`` float32 ``[k, C]`` and ``out`` float32
+    ``[positions, k]``, both contiguous, ``out`` writable. It stays on the caller's thread, so that it cannot disturb
+    inference. What is not finite comes out not finite. Raises `ActivationError` for what does not fit.
+    """
+    checks.check_projection(activations, axes, out)
+    return current().project(activations, axes, out)
 
 
 def describe() -> dict[str, Any]:

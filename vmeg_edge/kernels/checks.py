@@ -67,6 +67,21 @@ def check_out(out: Pixels, frame: Pixels, width: int, height: int) -> None:
         raise FrameError("out: shares memory with the frame; pass a buffer of its own")
 
 
+def check_projection(activations: Activations, axes: Activations, out: Activations) -> None:
+    """Raise `ActivationError` unless ``[n, C]``, ``[k, C]`` and ``[n, k]`` in float32, the last two contiguous."""
+    for name, array in (("activations", activations), ("axes", axes), ("out", out)):
+        if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 2 or array.size == 0:
+            found = f"{_shape(array)} {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ActivationError(f"{name}: {found}; pass a NumPy float32 array of two dimensions, not empty")
+    if axes.shape[1] != activations.shape[1] or out.shape != (activations.shape[0], axes.shape[0]):
+        raise ActivationError(
+            f"axes: {_shape(axes)} and out: {_shape(out)} do not fit activations of {_shape(activations)}; "
+            "pass axes [k, channels] and out [positions, k]"
+        )
+    if not (axes.flags.c_contiguous and out.flags.c_contiguous and out.flags.writeable):
+        raise ActivationError("axes or out: not contiguous, or out not writable; pass numpy.ascontiguousarray of them")
+
+
 def check_activations(activations: Activations, direction: Activations | None) -> None:
     """Raise `ActivationError` unless float32 ``[positions, channels]`` and a ``direction`` that can orient them."""
     if not isinstance(activations, np.ndarray) or activations.dtype != np.float32:

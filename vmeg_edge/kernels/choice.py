@@ -26,10 +26,11 @@ Vectors: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Implementation:
-    """A pair of kernels, whose arguments have been checked, and what there is to say about them.
+    """The kernels, whose arguments have been checked, and what there is to say about them.
 
     ``resize(frame, region, width, height, method, out)`` fills ``out``; ``eigencam(activations, direction)`` returns
-    the flat map and the vector, or ``None`` where the activations are not finite.
+    the flat map and the vector, or ``None`` where the activations are not finite; ``project(activations, axes, out)``
+    fills ``out`` and gives the sum of all squares.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Implementation:
     reason: str
     resize: Callable[[Pixels, Region, int, int, Method, Pixels], None]
     eigencam: Callable[[Activations, Activations | None], Vectors | None]
+    project: Callable[[Activations, Activations, Activations], float]
     isa_available: tuple[str, ...] = field(default=())
     cpu_features: tuple[str, ...] = field(default=())
 
@@ -68,6 +70,7 @@ def _reference() -> Implementation:
         reason=f"asked for ({KERNELS_VARIABLE}=reference)",
         resize=reference.resize,
         eigencam=reference.eigencam,
+        project=reference.project,
     )
 
 
@@ -102,12 +105,16 @@ def _native(isa: str | None) -> Implementation:
         packed = None if direction is None else np.ascontiguousarray(direction)
         return _native.eigencam(activations, packed, chosen)
 
+    def project(activations: Activations, axes: Activations, out: Activations) -> float:
+        return _native.project(np.ascontiguousarray(activations), axes, out, chosen)
+
     return Implementation(
         name="native",
         isa=chosen,
         reason="the fastest that this machine runs" if isa is None else f"asked for ({ISA_VARIABLE}={isa})",
         resize=resize,
         eigencam=eigencam,
+        project=project,
         isa_available=tuple(available),
         cpu_features=tuple(_native.cpu_features()),
     )

@@ -1,6 +1,6 @@
 """The NumPy twin: slow, obviously right, and what decides where it and the native kernels differ.
 
-Arguments have been checked (`checks`). Both functions say in full what the native ones do.
+Arguments have been checked (`checks`). Each function says in full what the native one does.
 """
 
 from __future__ import annotations
@@ -172,3 +172,9 @@ def _sign(scores: npt.NDArray[np.float64], v: npt.NDArray[np.float64], direction
         return math.copysign(1.0, unbalanced)
     first = scores[np.abs(scores) > TIE * largest][0]
     return math.copysign(1.0, float(first))
+
+
+def project(activations: Activations, axes: Activations, out: Activations) -> float:
+    """``out = activations @ axes.T``, and the sum of the activations' squares."""
+    np.matmul(activations, axes.T, out=out)
+    return float(np.einsum("ij,ij->", activations, activations, dtype=np.float64))

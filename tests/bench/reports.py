@@ -173,9 +173,9 @@ def make_report(cases: Sequence[Case] | None = None, **changes: Any) -> BenchRep
             governor="unknown",
             memory_mb=8192,
             os="Debian GNU/Linux 12 (bookworm)",
-            kernel="6.1.0",
+            kernel="Linux 6.1.0",
             container="none",
-            python="3.11.7",
+            python="CPython 3.11.7",
             versions={"numpy": "2.3.5", "onnxruntime": "1.32.0", "openvino": "2026.4.1"},
         ),
         model=Model(

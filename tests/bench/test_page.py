@@ -114,7 +114,7 @@ def test_pictures_are_named_and_described_and_tables_have_captions_and_scopes() 
 
 def test_few_samples_are_starred_and_the_star_is_explained() -> None:
     text = html(make_report([make_case(samples=make_samples(frames=100))]))
-    assert re.search(r"<td>[0-9.]+\*</td>", text)
+    assert re.search(r'<td>[0-9.]+<span class="star">\*</span></td>', text)
     assert "at least 100 stand behind each, needed are: p95 130, p99 662" in text
 
 

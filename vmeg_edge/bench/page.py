@@ -102,8 +102,7 @@ def _results(report: BenchReport) -> list[str]:
             across=True,
         ),
         _table(tables.stages(report)),
-        f'<p class="note">decode is not part of end to end: frames are decoded once, ahead of the clock. '
-        f"{escape(tables.overheads(report).capitalize())}.</p>",
+        f'<p class="note">{escape(_about_stages(report))}</p>',
         "<h2>Over time</h2>",
         _figure(
             "Every frame, end to end",
@@ -119,6 +118,13 @@ def _results(report: BenchReport) -> list[str]:
         *([] if scaling is None else [_table(scaling)]),
         _table(tables.starts(report)),
     ]
+
+
+def _about_stages(report: BenchReport) -> str:
+    overhead = tables.overheads(report)
+    if not any("decode" in case.stages_ms for case in report.cases):
+        return overhead
+    return f"decode is not part of end to end: frames are decoded once, ahead of the clock; {overhead}"
 
 
 def _compared(comparison: Comparison) -> list[str]:
@@ -169,7 +175,7 @@ def _table(sheet: Sheet, long: Sequence[str] = ()) -> str:
         before = row[0]
         cells = [f'<th scope="row">{"" if again else escape(row[0])}</th>']
         for name, kind, cell in zip(sheet.columns[1:], kinds[1:], row[1:], strict=True):
-            content = _word(cell) if cell in _KINDS else escape(cell)
+            content = _word(cell) if cell in _KINDS else _starred(cell)
             cells.append(f"<td{_class(f'{kind} long' if name in long else kind)}>{content}</td>")
         rows.append(f"<tr{_class('group' if again else '')}>{''.join(cells)}</tr>")
     return (
@@ -181,6 +187,12 @@ def _table(sheet: Sheet, long: Sequence[str] = ()) -> str:
 def _moment(made_at: str) -> str:
     """As people write it: without the T of ISO 8601."""
     return made_at.replace("T", " ").replace("+00:00", " UTC")
+
+
+def _starred(cell: str) -> str:
+    """The star hangs beside its column, so that digits stay under one another."""
+    figure = cell.removesuffix("*")
+    return escape(cell) if figure == cell else f'{escape(figure)}<span class="star">*</span>'
 
 
 def _class(kind: str) -> str:

@@ -52,12 +52,14 @@ def cumulative(report: BenchReport) -> str:
     for place, case in enumerate(ranked):
         ordered = sorted(case.samples.end_to_end_ms)
         parts.append(_curve(ordered, scale, rise, colour(report, case)))
-        # The fastest is named highest: to the right of its curve there is room where slower ones still lie low.
-        height = top + (bottom - top) * (place + 0.6) / len(ranked)
+        # The fastest is named highest: to the right of its curve there is room where slower ones still lie low. All
+        # are named in the lower part, below the tails that cross one another.
+        height = bottom - 0.6 * (bottom - top) * (len(ranked) - place - 0.4) / len(ranked)
         share = 1 - 10 ** -(rise.high * (bottom - height) / (bottom - top))
         x = scale(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
-        end = x > scale.end - 7 * len(plain(case.name))
-        labels.append(text(x - 6 if end else x + 6, height, plain(case.name), "name", "end" if end else "start"))
+        way = -1 if x > scale.end - 24 - 7 * len(plain(case.name)) else 1
+        labels.append(line(x, height, x + 14 * way, height, f"stroke {colour(report, case)}"))
+        labels.append(text(x + 18 * way, height + 4, plain(case.name), "name", "end" if way < 0 else "start"))
     title = "Cumulative latency by case: share of frames at or below a latency"
     said = "; ".join(f"{case.name}: 99 % of frames within {_point(case, 'p99')} ms" for case in cases)
     return picture("cumulative", title, said, _WIDTH, bottom + 38, [*parts, *labels])
@@ -143,16 +145,18 @@ def stage_bars(report: BenchReport) -> str:
     for place, case in enumerate(cases):
         floor = 4 + row * (place + 1) - 8
         parts.append(text(start, floor - 26, plain(case.name), "name"))
-        x = start
+        x, small = start, []
         for stage, value in _medians(case):
             wide = scale(value) - scale(0)
             parts.append(box(x, floor - 20, wide, 20, f"fill s-{stage}"))
-            if wide > 80:
-                parts.append(text(x + wide / 2, floor - 6, f"{stage} {ms(value)}", "inside", "middle"))
+            said = f"{stage} {ms(value)}"
+            if wide > 7 * len(said) + 8:
+                parts.append(text(x + wide / 2, floor - 6, said, "inside", "middle"))
+            else:
+                small.append(said)
             x += wide
         whole = case.stages_ms["end_to_end"].p50_ms
         parts.append(line(scale(whole), floor - 24, scale(whole), floor + 4, "mark"))
-        small = ", ".join(f"{stage} {ms(value)}" for stage, value in _medians(case) if scale(value) - scale(0) <= 80)
         after = max(x, scale(whole)) + 6
         total = f"end to end {ms(whole)}"
         if scale.end - after < 110:
@@ -160,7 +164,7 @@ def stage_bars(report: BenchReport) -> str:
         else:
             parts.append(text(after, floor - 6, total, "value"))
         if small:
-            parts.append(text(start + 8 * len(plain(case.name)) + 14, floor - 26, small, "tick"))
+            parts.append(text(start + 8 * len(plain(case.name)) + 14, floor - 26, ", ".join(small), "tick"))
     said = "; ".join(
         f"{case.name}: " + ", ".join(f"{stage} {ms(value)}" for stage, value in _medians(case)) for case in cases
     )

@@ -205,10 +205,10 @@ def facts(report: BenchReport) -> tuple[tuple[str, str], ...]:
         ("model", f"{model.name}: {model.architecture}, {model.input}, {model.resize}"),
         ("bundle", f"{model.digest[:12]}, checkpoint {model.checkpoint[:12]}, {model.path}"),
         ("CPU", machine.cpu + features),
-        ("processors", f"{machine.usable_processors} usable, {machine.cores} cores, governor {machine.governor}"),
+        ("processors", f"{machine.usable_processors} usable, cores {machine.cores}, governor {machine.governor}"),
         ("memory", held),
-        ("system", f"{machine.os}, kernel {machine.kernel}, container {machine.container}"),
-        ("software", ", ".join((f"vmeg-edge {report.vmeg_edge}", f"Python {machine.python}", *_versions(report)))),
+        ("system", f"{machine.os}, {machine.kernel}, container {machine.container}"),
+        ("software", ", ".join((f"vmeg-edge {report.vmeg_edge}", machine.python, *_versions(report)))),
         ("measured", report.made_at),
     )
     return tuple((name, plain(value)) for name, value in rows)
@@ -220,11 +220,11 @@ def engines(report: BenchReport) -> Sheet:
     for case in report.cases:
         pinned = ",".join(map(str, case.pinned_to)) or NOTHING
         details = ", ".join(f"{name} {value}" for name, value in case.details.items()) or NOTHING
-        cells: Iterable[object] = (case.name, f"{case.backend} {case.version}", case.device)
+        cells: Iterable[object] = (case.name, f"{case.backend} {case.version.partition('-')[0]}", case.device)
         kind = case.precision if case.precision == case.float_precision else f"{case.precision}/{case.float_precision}"
         cells = (*cells, kind, case.kernels, details, case.threads, case.streams, pinned)
         rows.append(tuple(plain(cell) for cell in cells))
-    columns = ("case", "engine", "device", "precision", "kernels", "details", "threads", "streams", "pinned to")
+    columns = ("case", "engine", "device", "precision", "kernels", "details", "threads", "streams", "pinned")
     return Sheet("What ran", columns, tuple(rows), text_columns=6)
 
 

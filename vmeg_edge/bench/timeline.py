@@ -16,7 +16,7 @@ MOST_POINTS = 2_000
 """Points drawn a case; a page of very many cases draws fewer of each."""
 
 _MOST_OF_ALL = 40_000
-_FAR = 1.25  # times the median: drawn larger, so that a single dot is seen
+_FAR = 1.25  # times the median, and beyond p99: drawn larger, so that a single dot is seen
 _WIDTH = 1120
 _START, _END = 52.0, 1110.0
 
@@ -44,7 +44,7 @@ def traces(report: BenchReport) -> str:
         kept = thinned(held.end_to_end_ms, most)
         dots = _unique(f"M{number(across(held.at_s[at]))} {number(up(held.end_to_end_ms[at]))}h0" for at in kept)
         parts.append(f'<path d="{dots}" class="dots {colour(report, case)}"/>')
-        far_ms = _FAR * percentile(held.end_to_end_ms, 50)
+        far_ms = max(_FAR * percentile(held.end_to_end_ms, 50), percentile(held.end_to_end_ms, 99))
         far = _unique(
             f"M{number(across(held.at_s[at]))} {number(up(held.end_to_end_ms[at]))}h0"
             for at in kept

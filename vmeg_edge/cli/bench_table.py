@@ -35,7 +35,8 @@ def show(report: BenchReport, console: Console, comparison: Comparison | None = 
 
 
 def _made(sheet: Sheet) -> Table:
-    made = table(sheet.title, sheet.columns, _without_repeats(sheet.rows), text_columns=sheet.text_columns)
+    rows = _stars_aside(_without_repeats(sheet.rows))
+    made = table(sheet.title, sheet.columns, rows, text_columns=sheet.text_columns)
     made.collapse_padding = True
     return made
 
@@ -47,6 +48,15 @@ def _without_repeats(rows: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
         shown.append(("", *row[1:]) if row[0] == before else row)
         before = row[0]
     return shown
+
+
+def _stars_aside(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """A star stands to the right of its column's figures, so that their digits stay under one another."""
+    starred = {place for row in rows for place, cell in enumerate(row) if cell.endswith("*")}
+    return [
+        tuple(f"{cell} " if place in starred and not cell.endswith("*") else cell for place, cell in enumerate(row))
+        for row in rows
+    ]
 
 
 def _width(made: Table) -> int:

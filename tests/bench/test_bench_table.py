@@ -60,6 +60,15 @@ def test_nothing_is_wider_than_120_columns_and_no_name_is_broken(names: str) -> 
     assert one_table == (names == "short")
 
 
+def test_in_a_narrow_terminal_columns_move_to_further_tables() -> None:
+    report = make_report(make_cases()[:2])
+    text = shown(report, compare(report, report), width=80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Start in a fresh process, ms, continued" in text
+    for case in report.cases:
+        assert len(re.findall(rf"^ {re.escape(case.name)} ", text, re.M)) >= 8
+
+
 def test_an_invalid_case_says_why_in_words() -> None:
     text = " ".join(shown(make_report()).split())
     assert "INVALID onnxruntime, 1 thread: the rounds differ by 14 %" in text

@@ -17,16 +17,16 @@ from vmeg_edge.cli.console import table
 
 def show(report: BenchReport, console: Console, comparison: Comparison | None = None) -> None:
     """Print the whole report; with ``comparison``, how it stands to an older one."""
-    whole = _made(tables.overview(report))
-    fits = _width(whole) <= console.width
-    _print(console, [whole] if fits else [_made(tables.latency(report)), _made(tables.yields(report))])
+    whole = tables.overview(report)
+    fits = _width(_made(whole)) <= console.width
+    _print(console, [whole] if fits else [tables.latency(report), tables.yields(report)])
     _lines(console, tables.reasons(report), first="INVALID ")
     _lines(console, tables.footnotes(report))
     console.print()
     sheets = [tables.stages(report), tables.starts(report), tables.threads(report)]
-    _print(console, [_made(sheet) for sheet in sheets if sheet is not None])
+    _print(console, [sheet for sheet in sheets if sheet is not None])
     if comparison is not None:
-        _print(console, map(_made, comparison_tables.ratios(comparison)) if comparison.pairs else [])
+        _print(console, comparison_tables.ratios(comparison) if comparison.pairs else [])
         _lines(console, comparison_tables.comparison_lines(comparison))
         console.print()
     _lines(console, [tables.overheads(report)])
@@ -65,9 +65,26 @@ def _width(made: Table) -> int:
     return wide.measure(made).maximum
 
 
-def _print(console: Console, made: Iterable[Table]) -> None:
-    for each in made:
-        console.print(each)
+def _fitted(sheet: Sheet, width: int) -> list[Sheet]:
+    """The table, or its columns in as many tables as the width asks for, each with the words in front."""
+    words, count = sheet.text_columns, len(sheet.columns)
+    if _width(_made(sheet)) <= width or count - words < 2:
+        return [sheet]
+    middle = words + (count - words + 1) // 2
+    parts = []
+    for title, places in (
+        (sheet.title, [*range(middle)]),
+        (f"{sheet.title}, continued", [*range(words), *range(middle, count)]),
+    ):
+        rows = tuple(tuple(row[place] for place in places) for row in sheet.rows)
+        parts += _fitted(Sheet(title, tuple(sheet.columns[place] for place in places), rows, words), width)
+    return parts
+
+
+def _print(console: Console, sheets: Iterable[Sheet]) -> None:
+    for sheet in sheets:
+        for part in _fitted(sheet, console.width):
+            console.print(_made(part))
 
 
 def _lines(console: Console, lines: Iterable[str], *, first: str = "") -> None:

@@ -21,10 +21,11 @@ import numpy as np
 
 from vmeg_edge.bundle import open_bundle
 from vmeg_edge.cli.progress import ProgressReport
+from vmeg_edge.loading import load
 from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.phantom import Phantom, phantom, phantoms
 from vmeg_edge.results import FrameResult
-from vmeg_edge.scorer import Scorer, load
+from vmeg_edge.scorer import Scorer
 
 from . import demo_model
 from .bundle_from_model import convert

@@ -17,9 +17,9 @@ from vmeg_edge.bundle import GOLDEN, open_bundle, sha256_of
 from vmeg_edge.errors import UsageError
 from vmeg_edge.gate import GateArrays
 from vmeg_edge.golden import Golden, parse_golden
+from vmeg_edge.loading import direction_of, plane_gate_of
 from vmeg_edge.manifest import Architecture, Artefact, DecisionRule, Explanation, Input, Manifest, ResizeMethod
 from vmeg_edge.manifest import Checkpoint as CheckpointEntry
-from vmeg_edge.scorer import direction_of, plane_gate_of
 
 from . import checkpoint as checkpoints
 from .architectures.vit import Pool

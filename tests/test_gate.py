@@ -19,9 +19,9 @@ from vmeg_edge.bundle import open_bundle
 from vmeg_edge.errors import ActivationError, IntegrityError, ManifestError
 from vmeg_edge.frames import Frame, Pixels
 from vmeg_edge.gate import FARTHEST, PLANE_GATE, GateArrays, PlaneGate, hold_back, parse_plane_gate
+from vmeg_edge.loading import plane_gate_of
 from vmeg_edge.phantom import phantoms
 from vmeg_edge.results import Prediction
-from vmeg_edge.scorer import plane_gate_of
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,8 @@ MAY_IMPORT = {
     "phantom": {"errors", "frames"},
     "bench": None,
     "scorer": None,
+    "loading": None,
+    "tuning": {"bench", "errors"},
     "streaming": None,
     "replaying": None,
     "cli": None,

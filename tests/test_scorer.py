@@ -42,7 +42,7 @@ def test_provenance_says_what_was_asked_for_and_what_was_got(scorer: vmeg_edge.S
     assert provenance["bundle"] == scorer.bundle.digest
     assert (provenance["requested_device"], provenance["device"]) == ("CPU", "CPU")
     assert (provenance["backend"], provenance["precision"], provenance["threads"]) == ("onnxruntime", "float32", 2)
-    assert provenance["self_test"] .startswith("passed")
+    assert provenance["self_test"].startswith("passed")
     assert provenance["kernels"]["implementation"] in {"native", "reference"}
 
 
@@ -166,7 +166,7 @@ def test_the_heat_map_does_not_flicker_from_frame_to_frame(scorer: vmeg_edge.Sco
 def test_golden_frames_that_all_passed_here_before_are_spot_checked_and_a_damaged_engine_is_still_refused(
     demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vmeg_edge import scorer as module
+    from vmeg_edge import loading as module
 
     with vmeg_edge.load(demo_bundle, cache=tmp_path) as first:
         assert first.provenance["self_test"] == "passed"

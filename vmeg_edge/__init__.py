@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
     from vmeg_edge.live.signal import SignalRules
     from vmeg_edge.live.summary import StreamSummary
+    from vmeg_edge.loading import load
     from vmeg_edge.results import FrameResult, HeatMap, Prediction, StreamStatus, Timings
-    from vmeg_edge.scorer import Scorer, load
+    from vmeg_edge.scorer import Scorer
     from vmeg_edge.streaming import Stream, stream
 
 _HOMES = {
@@ -33,7 +34,7 @@ _HOMES = {
     "Timings": "vmeg_edge.results",
     "VmegError": "vmeg_edge.errors",
     "__version__": "vmeg_edge._version",
-    "load": "vmeg_edge.scorer",
+    "load": "vmeg_edge.loading",
     "stream": "vmeg_edge.streaming",
 }
 

@@ -1,9 +1,7 @@
-"""One frame: preprocess, infer, explain, decide; and `load`, which opens nothing that it has not verified."""
+"""One frame: preprocess, infer, explain, decide."""
 
 from __future__ import annotations
 
-import io
-import os
 import platform
 import time
 from dataclasses import asdict
@@ -15,25 +13,13 @@ import numpy.typing as npt
 
 from vmeg_edge import kernels
 from vmeg_edge._version import __version__
-from vmeg_edge.backends import (
-    BACKENDS,
-    Backend,
-    EngineCache,
-    Hint,
-    Progress,
-    cache_folder,
-    no_progress,
-    open_backend,
-    place,
-    why_unusable,
-)
-from vmeg_edge.backends.base import backend_entry
-from vmeg_edge.bundle import DIRECTION, GOLDEN, Bundle, LazyFiles, open_bundle
+from vmeg_edge.backends import Backend
+from vmeg_edge.bundle import GOLDEN, Bundle
 from vmeg_edge.decide import decide, judge, probabilities
-from vmeg_edge.errors import BackendMissingError, BundleError, ManifestError, ParityError, UsageError
+from vmeg_edge.errors import ParityError
 from vmeg_edge.explain import heat_map
 from vmeg_edge.frames import Frame, Pixels, Region
-from vmeg_edge.gate import PLANE_GATE, PlaneGate, hold_back, parse_plane_gate
+from vmeg_edge.gate import PlaneGate, hold_back
 from vmeg_edge.golden import Golden, parse_golden
 from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.parity import Parity, Scores, compare, gate
@@ -41,8 +27,6 @@ from vmeg_edge.preprocess import Preprocessor
 from vmeg_edge.results import FrameResult, Timings
 
 SELF_TEST_SKIPPED = "SELF-TEST SKIPPED: the golden frames were not run on this backend, so its scores are unproven."
-
-SPOT_CHECK_FRAMES = 2
 
 _MS = 1e-6
 
@@ -63,7 +47,7 @@ class Scorer:
         direction: npt.NDArray[np.float32] | None = None,
         plane_gate: PlaneGate | None = None,
     ) -> None:
-        """Put an opened backend behind one call. `load` is the usual way in."""
+        """Put an opened backend behind one call. `loading.load` is the usual way in."""
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.backend = backend
@@ -206,106 +190,3 @@ class Scorer:
     ) -> Scores:
         positive = probabilities(logits, rule.temperature)[:, self.manifest.positive_index]
         return Scores(positive, tuple(judge(float(p), rule)[0] for p in positive), heat_maps, logits)
-
-
-def load(
-    path: str | os.PathLike[str],
-    *,
-    backend: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    hint: Hint = "LATENCY",
-    region: Region | None = None,
-    cache: str | os.PathLike[str] | bool = True,
-    self_test: bool = True,
-    progress: Progress = no_progress,
-) -> Scorer:
-    """Open a bundle: digests checked, backend opened, golden frames run again, so warm and proven.
-
-    ``backend`` defaults to the first of the bundle's that is installed and finds a device here, ``device`` to the
-    backend's own. ``threads`` is the budget for inference, by default all processors that this process may use.
-    ``hint`` is OpenVINO's performance hint. ``region`` overrides the frames' own. ``cache`` is the folder that keeps
-    compiled engines (``True``: `cache_folder`, ``False``: none). Where all golden frames passed before on this device,
-    with the same bundle, versions and options, two of them are run again. ``self_test=False`` skips them, which every
-    later result says. ``progress`` is told of long steps: (stage, done, total).
-
-    Raises `BundleError` (`IntegrityError`, `ManifestError`), `BackendError` (`BackendMissingError`),
-    `UsageError`, `KernelError`, or `ParityError` when the golden frames do not match.
-    """
-    bundle = open_bundle(path)
-    manifest = bundle.manifest
-    name = _choose_backend(bundle, backend)
-    names = manifest.artefacts[name].files
-    folder = cache_folder() if cache is True else cache
-    kept = None if folder is False else EngineCache(folder, {file: bundle.digests[file] for file in names})
-    placement = place(name, device=device, threads=threads, hint=hint, cache=kept, progress=progress)
-    opened = open_backend(name, manifest, LazyFiles(bundle, names), placement)
-    try:
-        scorer = Scorer(bundle, opened, region=region, direction=direction_of(bundle), plane_gate=plane_gate_of(bundle))
-        if self_test:
-            _prove(scorer, kept, hint)
-        else:
-            scorer.skip_self_test()
-    except BaseException:
-        opened.close()
-        raise
-    return scorer
-
-
-def _prove(scorer: Scorer, kept: EngineCache | None, hint: Hint) -> None:
-    """All golden frames, once for each engine that this device opens; then a spot check each time."""
-    if kept is None:
-        scorer.self_test()
-        return
-    said = scorer.provenance
-    cpu = ",".join(kernels.describe()["cpu_features"])
-    about: dict[str, str | int] = {"what": "golden frames passed", "hint": hint, "cpu": cpu}
-    about |= {key: said[key] for key in ("bundle", "backend", "version", "device", "precision", "float_precision")}
-    about |= {"threads": said["threads"], "kernels": str(said["kernels"]), "vmeg_edge": __version__}
-    if kept.recall(about) is not None:
-        scorer.self_test(most=SPOT_CHECK_FRAMES)
-        return
-    parity = scorer.self_test()
-    kept.note(about, {"frames": parity.frames})
-
-
-def _choose_backend(bundle: Bundle, asked: str | None) -> str:
-    held = bundle.manifest.artefacts
-    if asked is not None:
-        backend_entry(asked)
-        if asked not in held:
-            raise UsageError(f"{bundle.path}: holds no artefact for {asked}; it holds: {', '.join(held)}")
-        return asked
-    known = [name for name in held if name in BACKENDS]
-    if not known:
-        raise BundleError(f"{bundle.path}: holds artefacts for {', '.join(held)} only; upgrade vmeg-edge")
-    reasons = []
-    for name in known:
-        why = why_unusable(name)
-        if why is None:
-            return name
-        reasons.append(f"{name}: {why}")
-    raise BackendMissingError(f"{bundle.path}: none of its backends can be used here: {'; '.join(reasons)}")
-
-
-def direction_of(bundle: Bundle) -> npt.NDArray[np.float32] | None:
-    """The model's own orientation of its leading singular vector, float32 ``[channels]``."""
-    if DIRECTION not in bundle.digests:
-        return None
-    try:
-        direction = np.load(io.BytesIO(bundle.read(DIRECTION)), allow_pickle=False)
-    except ValueError as error:
-        raise ManifestError(f"{bundle.path}: {DIRECTION} cannot be read ({error}); convert again") from None
-    if direction.shape != (bundle.manifest.explanation.channels,) or direction.dtype != np.float32:
-        raise ManifestError(f"{bundle.path}: {DIRECTION} does not fit the manifest; convert the checkpoint again")
-    return np.asarray(direction)
-
-
-def plane_gate_of(bundle: Bundle) -> PlaneGate | None:
-    """The bundle's plane gate, if it has one. Raises `ManifestError` where file and manifest do not go together."""
-    if (PLANE_GATE in bundle.digests) != (bundle.manifest.plane_gate is not None):
-        lacking = "plane_gate" if PLANE_GATE in bundle.digests else PLANE_GATE
-        raise ManifestError(f"{bundle.path}: a plane gate without its {lacking}; convert the checkpoint again")
-    if bundle.manifest.plane_gate is None:
-        return None
-    return parse_plane_gate(bundle.read(PLANE_GATE), bundle.manifest, str(bundle.path))

@@ -54,7 +54,7 @@ class _Case:
             pin(asked["case"]["pinned_to"])
         from importlib import import_module
 
-        from vmeg_edge import scorer as scorers
+        from vmeg_edge import loading
         from vmeg_edge.backends import BACKENDS
 
         import_module(BACKENDS[asked["case"]["backend"]].module)
@@ -62,7 +62,7 @@ class _Case:
         case, plan = asked["case"], asked["plan"]
         self._streams = case["streams"]
         self._scorers = [
-            scorers.load(
+            loading.load(
                 plan["bundle"],
                 backend=case["backend"],
                 device=case["device"],
@@ -96,6 +96,7 @@ class _Case:
         golden_ms = (time.perf_counter_ns() - golden_ns) * 1e-6
         report = self._scorers[0].backend.report
         self._cursor = scenarios.Cursor(self._frames)
+        self._turn = 0
         self.opened = {
             "start": {
                 "import_ms": import_ms,
@@ -115,7 +116,7 @@ class _Case:
         }
         while len(self._scorers) < self._streams:
             self._scorers.append(
-                scorers.load(
+                loading.load(
                     plan["bundle"],
                     backend=case["backend"],
                     device=case["device"],
@@ -131,7 +132,8 @@ class _Case:
         """Run one slice and say what it gave."""
         plan = self._plan
         duration_s = plan.duration_s / plan.rounds
-        iterations = None if plan.iterations is None else plan.iterations // plan.rounds
+        iterations = plan.iterations_of(self._turn)
+        self._turn += 1
         if plan.scenario != "paced":
             self._warm_up()
         probes = [self._machine.probe_ms()]

@@ -37,8 +37,8 @@ def command(out: Path, frames: int, seed: int, threads: int | None, as_json: boo
     from vmeg_edge.cli.progress import ProgressReport
     from vmeg_edge.cli.summary import RunReport
     from vmeg_edge.errors import OutputError
+    from vmeg_edge.loading import load
     from vmeg_edge.phantom import PhantomCine
-    from vmeg_edge.scorer import load
     from vmeg_edge.sinks import JsonLines, OverlaySheet, OverlayVideo, Sink
     from vmeg_edge.sources.memory import MemorySource
     from vmeg_edge.streaming import stream

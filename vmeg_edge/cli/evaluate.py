@@ -145,7 +145,7 @@ class _Work:
     def score(self, progress: Any) -> None:
         """Score every row on every subject."""
         for bundle, backend, name in self._subjects():
-            from vmeg_edge.scorer import load
+            from vmeg_edge.loading import load
 
             options = self.options
             with load(

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vmeg_edge.cli.progress import ProgressReport
-from vmeg_edge.scorer import Scorer, load
+from vmeg_edge.loading import load
+from vmeg_edge.scorer import Scorer
 
 
 def opened(bundle: Path, **options: Any) -> Scorer:

@@ -89,7 +89,7 @@ def runtime_options(command: F) -> F:
 
 
 def engine_options(command: F) -> F:
-    """``--backend``, ``--device``, ``--threads``, ``--hint``, ``--no-cache``, ``--no-self-test``: how it is opened."""
+    """``--backend``, ``--device``, ``--threads``, ``--hint``, ``--tune``, ``--no-cache``, ``--no-self-test``."""
     for option in (
         click.option(
             "--no-self-test",
@@ -97,6 +97,11 @@ def engine_options(command: F) -> F:
             flag_value=False,
             default=True,
             help="Do not run the golden frames on opening; every result then says so.",
+        ),
+        click.option(
+            "--tune",
+            is_flag=True,
+            help="Try how many threads are fastest here; later runs without --threads keep to the answer.",
         ),
         click.option(
             "--no-cache", "cache", flag_value=False, default=True, help="Compile anew; keep no engine on this device."

@@ -1,4 +1,4 @@
-"""The number of threads is chosen by what was measured, only among engines that were proven, and kept on this device."""
+"""The number of threads is chosen by what was measured, only among proven engines, and kept on this device."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from vmeg_edge.bench.scenarios import LEAST_FRAMES
 from vmeg_edge.errors import SourceError, UsageError
-from vmeg_edge.frames import Disconnected, Frame, LostFrame, Region
+from vmeg_edge.frames import MAX_SIDE, MIN_SIDE, Disconnected, Frame, LostFrame, Region
 from vmeg_edge.phantom import PhantomCine
 from vmeg_edge.sources import Source
 from vmeg_edge.sources.isolated import open_where_due
@@ -43,11 +43,14 @@ def gather(
     size: tuple[int, int] | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> HeldFrames:
-    """Decode up to 64 distinct frames (or 96 MiB) of a source as ``vmeg-edge stream`` names it.
+    """Decode up to 64 distinct frames (or 96 MiB, but two at least) of a source as ``vmeg-edge stream`` names it.
 
-    A frame equal to the one before is passed over. ``size`` (width, height) scales each frame, as a frame grabber set
+    A frame equal to the one before is passed over, and so is a last one that equals the first, which it would meet when
+    the frames come round again. ``size`` (width, height) scales each frame, as a frame grabber set
     to that size would. Raises `UsageError` for a source with fewer than two different frames, and `SourceError`.
     """
+    if size is not None and not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
+        raise UsageError(f"--size {size[0]}x{size[1]}: each side must be {MIN_SIDE} to {MAX_SIDE} pixels")
     phantoms = words in (PHANTOMS, "phantom")
     source: Source | PhantomCine
     if phantoms:
@@ -60,7 +63,7 @@ def gather(
     decode_ms: list[float] = []
     try:
         for frame, took_ms in _decoded(source):
-            placed = frame if region is None else replace(frame, region=region)
+            placed = frame if region is None else _cut(frame, region)
             if phantoms:  # as a frame grabber delivers them
                 placed = replace(placed, pixels=np.repeat(placed.pixels[..., None], 3, axis=2))
             scaled = placed if size is None else _scaled(placed, size)
@@ -68,11 +71,14 @@ def gather(
                 continue
             kept.append(replace(scaled, index=len(kept), pixels=np.ascontiguousarray(scaled.pixels)))
             decode_ms.append(took_ms)
-            progress(len(kept), MOST_FRAMES)
-            if len(kept) == MOST_FRAMES or (len(kept) + 1) * kept[-1].pixels.nbytes > MOST_BYTES:
+            most = min(MOST_FRAMES, max(LEAST_FRAMES, MOST_BYTES // kept[0].pixels.nbytes))
+            progress(len(kept), most)
+            if len(kept) >= most:
                 break
     finally:
         source.close()
+    if len(kept) > LEAST_FRAMES and np.array_equal(kept[0].pixels, kept[-1].pixels):
+        del kept[-1], decode_ms[-1]
     if len(kept) < LEAST_FRAMES:
         raise UsageError(
             f"{source.name}: {len(kept)} different frame{'s' * (len(kept) != 1)}; a bench takes turns among at least "
@@ -130,6 +136,15 @@ def _decoded(source: Source | PhantomCine) -> Iterable[tuple[Frame, float]]:
             raise SourceError(f"{source.name}: {item.reason}; a bench needs frames, so mend the source first")
         else:
             yield item, took_ms
+
+
+def _cut(frame: Frame, region: Region) -> Frame:
+    if region.x + region.width > frame.width or region.y + region.height > frame.height:
+        raise UsageError(
+            f"{frame.source}: --region {region.x},{region.y},{region.width},{region.height} reaches beyond its frame of "
+            f"{frame.width}x{frame.height} pixels"
+        )
+    return replace(frame, region=region)
 
 
 def _scaled(frame: Frame, size: tuple[int, int]) -> Frame:

@@ -89,12 +89,16 @@ class Usage:
     throttled: int
 
     def others_since(self, before: Usage) -> float | None:
-        """Share of all processors, 0 to 1, that went to others than this process, the host's share included."""
+        """Share of all processors, 0 to 1, that certainly went to others, the host's share included.
+
+        The machine's counters go by ticks, mostly of 10 ms, so one tick a processor proves nothing and is taken off.
+        """
         if self.busy_s is None or before.busy_s is None or self.stolen_s is None or before.stolen_s is None:
             return None
-        span = (self.at_s - before.at_s) * (os.cpu_count() or 1)
+        processors = os.cpu_count() or 1
+        span = (self.at_s - before.at_s) * processors
         others = (self.busy_s - before.busy_s) + (self.stolen_s - before.stolen_s) - (self.own_s - before.own_s)
-        return max(0.0, others / span) if span > 0 else 0.0
+        return max(0.0, others - processors * _tick_s()) / span if span > 0 else 0.0
 
 
 def usage() -> Usage:
@@ -107,9 +111,12 @@ def _machine_seconds() -> tuple[float | None, float | None]:
     line = (_text(Path("/proc/stat")) or "").partition("\n")[0].split()
     if len(line) < 9 or line[0] != "cpu":
         return None, None
-    tick = os.sysconf("SC_CLK_TCK")
-    user, nice, system, _idle, _wait, irq, softirq, steal = (int(value) / tick for value in line[1:9])
+    user, nice, system, _idle, _wait, irq, softirq, steal = (int(value) * _tick_s() for value in line[1:9])
     return user + nice + system + irq + softirq, steal
+
+
+def _tick_s() -> float:
+    return 1 / os.sysconf("SC_CLK_TCK")
 
 
 def _throttle_count() -> int:

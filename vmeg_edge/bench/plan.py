@@ -10,6 +10,8 @@ from vmeg_edge.bench.report import Scenario
 from vmeg_edge.errors import UsageError
 
 MOST_FPS = 1_000.0
+MOST_S = 86_400.0
+MOST_MS = 3_600_000.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,9 @@ class CaseSpec:
     hint: str = "LATENCY"
 
     def __post_init__(self) -> None:
-        """Refuse streams that would have no thread."""
+        """Refuse streams that would have no thread, and none at all."""
+        if self.streams < 1:
+            raise UsageError(f"{self.streams} streams; give 1 or more")
         if self.streams > self.threads:
             raise UsageError(
                 f"{self.streams} streams cannot share {self.threads} threads; give --threads {self.streams} or more"
@@ -62,8 +66,21 @@ class Plan:
         """Refuse what cannot be measured."""
         if not 0 < self.fps <= MOST_FPS:
             raise UsageError(f"--fps {self.fps:g}: give a rate above 0 and up to {MOST_FPS:g} frames a second")
+        if not 0 < self.duration_s <= MOST_S:
+            raise UsageError(f"--duration {self.duration_s:g}: give seconds above 0 and up to a day")
+        if self.deadline_ms is not None and not 0 < self.deadline_ms <= MOST_MS:
+            raise UsageError(f"--deadline-ms {self.deadline_ms:g}: give milliseconds above 0 and up to an hour")
+        if self.rounds < 1 or self.warm_up_frames < 0:
+            raise UsageError(f"{self.rounds} rounds after {self.warm_up_frames} frames of warm-up cannot be run")
         if self.iterations is not None and self.iterations < self.rounds:
             raise UsageError(f"--iterations {self.iterations} over {self.rounds} rounds leaves a round without a frame")
+
+    def iterations_of(self, turn: int) -> int | None:
+        """Frames of one round, so that all rounds together make ``iterations``."""
+        if self.iterations is None:
+            return None
+        each, over = divmod(self.iterations, self.rounds)
+        return each + (turn < over)
 
     def to_json(self) -> dict[str, Any]:
         """For another process."""

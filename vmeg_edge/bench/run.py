@@ -25,7 +25,7 @@ from vmeg_edge.bench.plan import CaseSpec, Plan
 from vmeg_edge.bench.report import BenchReport, Case, Model, Settings
 from vmeg_edge.bench.summing import case_of
 from vmeg_edge.bundle import Bundle, open_bundle
-from vmeg_edge.errors import BackendError
+from vmeg_edge.errors import BackendError, UsageError
 
 Progress = Callable[[str, int, int], None]
 
@@ -55,17 +55,22 @@ def bench(
 
     ``not_run`` goes into the report: backends that were left out, and why.
 
-    Raises `BackendError` (or what opening raised, in its words) where a case cannot be opened or its process ends.
+    Raises `UsageError` for two cases of one name, and `BackendError` (or what opening raised, in its words) where a
+    case cannot be opened or its process ends.
     """
+    names = [case.name for case in cases]
+    if not cases or len(set(names)) != len(names):
+        raise UsageError(f"cases are told apart by their names, and these are {', '.join(names) or 'none'}")
     bundle = open_bundle(plan.bundle)
     done = 0
     steps = len(cases) * plan.rounds
-    with tempfile.TemporaryDirectory(prefix="vmeg-edge-bench-") as folder, ExitStack() as running:
-        held.store(frames.frames, Path(folder))
+    with ExitStack() as running:
         processes = []
-        for place, case in enumerate(cases):
-            progress("opening", place, len(cases))
-            processes.append(running.enter_context(_CaseProcess(case, plan, Path(folder))))
+        with tempfile.TemporaryDirectory(prefix="vmeg-edge-bench-") as folder:  # gone before the measuring begins
+            held.store(frames.frames, Path(folder))
+            for place, case in enumerate(cases):
+                progress("opening", place, len(cases))
+                processes.append(running.enter_context(_CaseProcess(case, plan, Path(folder))))
         progress("opening", len(cases), len(cases))
         for turn in range(plan.rounds):
             for process in _rotated(processes, turn):
@@ -96,6 +101,7 @@ class _CaseProcess:
     slices: list[dict[str, Any]] = field(default_factory=list)
 
     def __enter__(self) -> _CaseProcess:
+        spawned_ns = time.perf_counter_ns()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vmeg_edge.bench.worker"],
             stdin=subprocess.PIPE,
@@ -109,7 +115,7 @@ class _CaseProcess:
                 case=asdict(self.case),
                 plan=self.plan.to_json(),
                 frames=str(self.folder),
-                spawned_ns=time.perf_counter_ns(),
+                spawned_ns=spawned_ns,
             )
         except BaseException:
             self._end()

@@ -7,7 +7,6 @@ runs: frames arrive by the clock, whether or not the last one is done.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from vmeg_edge.results import FrameResult
 from vmeg_edge.scorer import Scorer
 from vmeg_edge.sources.memory import MemorySource
 from vmeg_edge.sources.replay import ReplaySource
-from vmeg_edge.streaming import stream
+from vmeg_edge.streaming import Stream, stream
 
 COLUMNS = ("frame", "at_s", "preprocess_ms", "infer_ms", "explain_ms", "decide_ms", "end_to_end_ms", "late")
 LEAST_FRAMES = 2
@@ -110,10 +109,6 @@ class Cursor:
             self.place = (self.place + 1) % len(self.frames)
             return frame
 
-    def rotated(self) -> list[Frame]:
-        """All frames, the next one first."""
-        return [*self.frames[self.place :], *self.frames[: self.place]]
-
 
 def single(
     score: Score, cursor: Cursor, *, duration_s: float, warm_up_frames: int = 0, iterations: int | None = None
@@ -149,23 +144,21 @@ def paced(
     Waiting for a frame that is still being scored counts into the age of the next, and a frame that is overtaken is
     dropped and counted; so a slow scorer cannot hide behind its own pace (no coordinated omission).
     """
-    frames = cursor.rotated()
     wanted = max(1, round(duration_s * fps)) if iterations is None else iterations
-    loops = -(-(wanted + warm_up_frames) // len(frames))
-    due = [*itertools.chain.from_iterable([frames] * loops)][: wanted + warm_up_frames]
-    source = ReplaySource(MemorySource(due, name="bench"), fps=fps)
-    run = stream(source, scorer, policy="latest", deadline_ms=deadline_ms)
-    record = Record(len(due))
-    failed_in_warm_up = 0
+
+    def run_of(count: int) -> Stream:
+        source = ReplaySource(MemorySource([cursor.next() for _ in range(count)], name="bench"), fps=fps)
+        return stream(source, scorer, policy="latest", deadline_ms=deadline_ms)
+
+    if warm_up_frames:  # a stream of its own, so that no frame of it is counted, whatever its end
+        for _ in run_of(warm_up_frames):
+            pass
+    run = run_of(wanted)
+    record = Record(wanted)
     for result in run:
-        if result.frame < warm_up_frames:
-            failed_in_warm_up = run.summary.failed
-        else:
-            record.add(result, time.perf_counter_ns(), result.age_ms)
-    cursor.place = (cursor.place + len(due)) % len(cursor.frames)
-    failed = run.summary.failed - failed_in_warm_up
-    dropped = wanted - len(record) - failed  # the stream has given each frame its end
-    return Slice(record.columns(), wanted / fps, wanted, dropped, failed)
+        record.add(result, time.perf_counter_ns(), result.age_ms)
+    ends = run.summary
+    return Slice(record.columns(), wanted / fps, ends.arrived, ends.dropped, ends.failed)
 
 
 def offline(
@@ -183,12 +176,15 @@ def offline(
     for score in scores:
         for _ in range(warm_up_frames):
             score(cursor.next())
-    share = None if iterations is None else -(-iterations // len(scores))
+    count = len(scores)
+    shares = [
+        None if iterations is None else iterations // count + (place < iterations % count) for place in range(count)
+    ]
     taken: list[Slice] = []
     broken: list[BaseException] = []
-    gate = threading.Barrier(len(scores))
+    gate = threading.Barrier(count)
 
-    def drain(score: Score) -> None:
+    def drain(score: Score, share: int | None) -> None:
         try:
             gate.wait()
             taken.append(single(score, cursor, duration_s=duration_s, iterations=share))
@@ -196,7 +192,7 @@ def offline(
             broken.append(error)
             gate.abort()
 
-    threads = [threading.Thread(target=drain, args=(score,), daemon=True) for score in scores]
+    threads = [threading.Thread(target=drain, args=both, daemon=True) for both in zip(scores, shares, strict=True)]
     began = time.perf_counter()
     for thread in threads:
         thread.start()

@@ -20,8 +20,8 @@ class Evidence:
     """What a verdict is given on. ``end_to_end_ms`` is in the order of time, over all slices.
 
     ``others`` is the share of all processors that went to other processes, slice by slice; ``throttled`` how often the
-    processor slowed itself down for heat; ``probes_ms`` a fixed piece of work before and after each slice; ``lost`` the
-    frames without a result.
+    processor slowed itself down for heat; ``probes_ms`` a fixed piece of work before and after each slice; ``failed``
+    the frames that could not be scored.
     """
 
     end_to_end_ms: Sequence[float]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmeg_edge.cli.options import DEMO_BUNDLE, read_size, region_option
+from vmeg_edge.cli.options import read_size, region_option
 
 if TYPE_CHECKING:
     from vmeg_edge.bench.comparison import Comparison
-    from vmeg_edge.bench.plan import CaseSpec
     from vmeg_edge.bench.report import BenchReport
 
 _STDOUT = "-"
@@ -23,12 +23,19 @@ def _read_counts(_: click.Context, param: click.Parameter, value: str | None) ->
     if value is None:
         return ()
     parts = [part.strip() for part in value.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    if not all(part.isdecimal() and len(part) < 10 for part in parts):
         raise click.BadParameter(f"{value!r} is not whole numbers such as 1,2", param=param)
     numbers = tuple(dict.fromkeys(int(part) for part in parts))
     if param.name == "threads" and not all(1 <= number <= 1024 for number in numbers):
         raise click.BadParameter(f"{value!r}: each number must be from 1 to 1024", param=param)
     return numbers
+
+
+def _read_limit(_: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A limit that something can be above or below: NaN would let everything pass."""
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        raise click.BadParameter(f"{value:g} is no limit; give a number of 0 or more", param=param)
+    return value
 
 
 @click.command(name="bench")
@@ -41,9 +48,7 @@ def _read_counts(_: click.Context, param: click.Parameter, value: str | None) ->
 @click.option(
     "--precision",
     type=click.Choice(["float32", "int8"]),
-    default="int8",
-    show_default=True,
-    help="Precision of --arch.",
+    help="Precision of --arch. [default: int8]",
 )
 @click.option(
     "--backend", "backends", multiple=True, help="Backend to measure; may be repeated. [default: every usable one]"
@@ -66,7 +71,7 @@ def _read_counts(_: click.Context, param: click.Parameter, value: str | None) ->
     "--size", callback=read_size, metavar="WxH", help="Scale the frames to this size first, such as 1920x1080."
 )
 @region_option
-@click.option("--fps", type=float, default=10.0, show_default=True, help="Frames a second that arrive when paced.")
+@click.option("--fps", type=float, help="Frames a second that arrive when paced. [default: 10]")
 @click.option("--deadline-ms", type=float, help="A result older is late. [default when paced: the frame period]")
 @click.option("--duration", "-t", "duration_s", type=float, default=10.0, show_default=True, help="Seconds a case.")
 @click.option(
@@ -105,11 +110,14 @@ def _read_counts(_: click.Context, param: click.Parameter, value: str | None) ->
 @click.option("--csv", "csv_to", type=click.Path(path_type=Path), help="Write every frame's times to this file.")
 @click.option("--html", "html_to", type=click.Path(path_type=Path), help="Write one self-contained page to this file.")
 @click.option("--compare", type=click.Path(path_type=Path), metavar="OLD.json", help="Hold against an earlier --json.")
-@click.option("--max-p99-ms", type=float, help="Exit 1 where a case's p99 is above this, or unproven.")
-@click.option("--min-fps", type=float, help="Exit 1 where a case's throughput is below this.")
+@click.option(
+    "--max-p99-ms", type=float, callback=_read_limit, help="Exit 1 where a case's p99 is above this, or unproven."
+)
+@click.option("--min-fps", type=float, callback=_read_limit, help="Exit 1 where a case's throughput is below this.")
 @click.option(
     "--max-regression",
     type=float,
+    callback=_read_limit,
     metavar="PERCENT",
     help="Exit 1 where a median grew by more than this against --compare, beyond noise.",
 )
@@ -138,6 +146,12 @@ def command(**options: Any) -> None:
     old = None
     if options["compare"] is not None:
         old = parse_report(options["compare"].read_bytes(), str(options["compare"]))
+        if old.settings.scenario != options["scenario"]:
+            raise UsageError(
+                f"{options['compare']}: is a run of scenario {old.settings.scenario}, and this one is "
+                f"{options['scenario']}; give --scenario {old.settings.scenario} or another report"
+            )
+    _check_outputs(options)
     report = _measured(options)
     comparison = None
     if old is not None:
@@ -153,28 +167,16 @@ def command(**options: Any) -> None:
 
 
 def _measured(options: dict[str, Any]) -> BenchReport:
+    from dataclasses import replace
+
     from vmeg_edge.bench import held
-    from vmeg_edge.bench.plan import Plan
     from vmeg_edge.bench.run import bench
+    from vmeg_edge.cli.bench_plan import bundle_of, cases_of, plan_of
     from vmeg_edge.cli.progress import ProgressReport
 
-    paced = options["scenario"] == "paced"
-    deadline_ms = options["deadline_ms"]
-    if paced and deadline_ms is None and options["fps"] > 0:
-        deadline_ms = 1_000 / options["fps"]
-    path, notes = _bundle(options)
-    plan = Plan(
-        bundle=path,
-        scenario=options["scenario"],
-        duration_s=options["duration_s"],
-        iterations=options["iterations"],
-        rounds=options["rounds"],
-        warm_up_frames=options["warm_up"],
-        fps=options["fps"],
-        deadline_ms=deadline_ms,
-        cache=options["cache"],
-    )
-    cases, not_run = _cases(path, options)
+    plan = plan_of(options)
+    path, notes = bundle_of(options)
+    cases, not_run = cases_of(path, options)
     with ProgressReport() as progress:
         frames = held.gather(
             options["frames"],
@@ -182,66 +184,23 @@ def _measured(options: dict[str, Any]) -> BenchReport:
             size=options["size"],
             progress=lambda done, total: progress.update("gathering frames", done, total),
         )
-        made = bench(plan, cases, frames, not_run=not_run, progress=progress.update)
+        made = bench(replace(plan, bundle=path), cases, frames, not_run=not_run, progress=progress.update)
     return made.model_copy(update={"notices": (*notes, *made.notices)})
 
 
-def _bundle(options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
-    """The bundle to measure, and what has to be said of it."""
+def _check_outputs(options: dict[str, Any]) -> None:
+    """Refuse what could not be written, before anything is measured."""
     from vmeg_edge.errors import UsageError
+    from vmeg_edge.outputs import PendingFile
 
-    if options["arch"] is None:
-        return options["bundle"] or DEMO_BUNDLE, ()
-    if options["bundle"] is not None:
-        raise UsageError("--arch makes a bundle with random weights, and --bundle names one; give one of the two")
-    from vmeg_edge.cli.toolchain import toolchain
-
-    maker = toolchain("random_bundle")
-    path = maker.random_bundle(
-        options["arch"], options["precision"], tuple(options["backends"]), lambda line: click.echo(line, err=True)
-    )
-    return path, (maker.RANDOM_WEIGHTS,)
-
-
-def _cases(path: Path, options: dict[str, Any]) -> tuple[list[CaseSpec], dict[str, str]]:
-    """Every backend with every number of threads; and the bundle's backends that cannot be used here."""
-    from vmeg_edge.backends import BACKENDS, usable_processors, why_unusable
-    from vmeg_edge.bench.plan import CaseSpec
-    from vmeg_edge.bundle import open_bundle
-    from vmeg_edge.errors import BackendMissingError, UsageError
-
-    held = open_bundle(path).manifest.artefacts
-    chosen = tuple(dict.fromkeys(options["backends"]))
-    for name in chosen:
-        if name not in BACKENDS:
-            raise UsageError(f"backend {name!r} is unknown; choose one of: {', '.join(BACKENDS)}")
-        if name not in held:
-            raise UsageError(f"{path}: holds no artefact for {name}; it holds: {', '.join(held)}")
-        why = why_unusable(name)
-        if why is not None:
-            raise BackendMissingError(f"backend {name}: {why}")
-    not_run = {} if chosen else {name: why for name in held if name in BACKENDS and (why := why_unusable(name))}
-    names = chosen or tuple(name for name in held if name in BACKENDS and name not in not_run)
-    if not names:
-        raise BackendMissingError(f"{path}: none of its backends can be used here: {'; '.join(not_run.values())}")
-    if options["device"] is not None and len(names) > 1:
-        raise UsageError(f"--device {options['device']} with {len(names)} backends; name one with --backend")
-    budget = len(options["pin"]) or usable_processors()
-    offline = options["scenario"] == "offline"
-    if options["streams"] is not None and not offline:
-        raise UsageError(f"--streams serves --scenario offline; {options['scenario']} has one frame in flight")
-    return [
-        CaseSpec(
-            backend=name,
-            device=options["device"],
-            threads=threads,
-            streams=(options["streams"] or threads) if offline else 1,
-            pinned_to=options["pin"],
-            hint=options["hint"],
-        )
-        for name in names
-        for threads in options["threads"] or (budget,)
-    ], not_run
+    places = [options["csv_to"], options["html_to"]]
+    if options["json_to"] not in (None, _STDOUT):
+        places.append(Path(options["json_to"]))
+    wanted = [place for place in places if place is not None]
+    for place in wanted:
+        PendingFile(place).abort()
+    if len({place.resolve() for place in wanted}) < len(wanted):
+        raise UsageError("--json, --csv and --html name one file twice; give each its own")
 
 
 def _write(report: BenchReport, comparison: Comparison | None, options: dict[str, Any]) -> None:

@@ -26,11 +26,12 @@ import report
 from figures import Row, row_of, work_of
 from models import Model
 from peak import measure as peaks
-from points import Point, Series, all_series
+from points import Point, all_series
 from turns import Result, run
 
 LAYERS = Path(__file__).with_name("layers.py")
 PROFILE_S, QUICK_PROFILE_S = 20, 3
+PEAK_REPETITIONS = 8
 VERSIONS = ("openvino", "onnxruntime", "nncf", "torch", "onnx", "numpy")
 
 
@@ -99,40 +100,39 @@ def entry(row: Row, result: Result) -> dict[str, Any]:
     }
 
 
-def measured(series: Series, peak: peaks.Peak) -> tuple[list[Row], list[dict[str, Any]]]:
-    """Run one series: rows for table and plot, entries for the JSON file."""
-    say(f"{series.title}: {len(series.points)} points, {series.seconds:.0f} s")
-    results = run({point: file_of(point) for point in series.points}, series.seconds)
-    rows = [row_of(result, peak) for result in results]
-    return rows, [entry(row, result) for row, result in zip(rows, results, strict=True)]
-
-
 def measure(out: Path, work: Path, threads: int, *, quick: bool) -> None:
-    """Everything: peak, four series, profile; tables, plots and JSON into ``out``."""
+    """Everything: four series with the peak before and after each, and the profile; tables, plots, JSON in ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     planned = all_series(work, threads, quick=quick)
     models.make_all(dict.fromkeys(model for series in planned for model in series.models))
+    files = {point: file_of(point) for series in planned for point in series.points}
     setting = conditions(threads)
-    alone, peak = peaks.measure(1), peaks.measure(threads)
-    lines = [
-        "# Cost as work grows",
-        "",
-        *(f"- {key}: {value}" for key, value in setting.items()),
-        "",
-        "## The processor's peak",
-        "",
-        peaks.table([alone, peak]),
-    ]
-    document: dict[str, Any] = {"conditions": setting, "peaks": [asdict(alone), asdict(peak)]}
+    alone, together = [], []
+    results: dict[str, list[Result]] = {}
     for series in planned:
-        rows, document[series.name] = measured(series, peak)
-        plots.draw(series, rows, out / f"{series.name}.png")
-        lines += ["", f"## {series.title[0].upper()}{series.title[1:]}", "", report.table(series, rows)]
-        lines += ["", f"![{series.title}]({series.name}.png)"]
+        alone.append(peaks.measure(1, repetitions=PEAK_REPETITIONS))
+        together.append(peaks.measure(threads, repetitions=PEAK_REPETITIONS))
+        say(f"{series.title}: {len(series.points)} points, {series.seconds:.0f} s")
+        results[series.name] = run({point: files[point] for point in series.points}, series.seconds)
     model = planned[0].points[0].model
     profile = profile_of(model, threads, QUICK_PROFILE_S if quick else PROFILE_S)
-    document["profile"] = profile | {"model": model.name, "shares": report.shares(model, profile, peak)}
+    together.append(peaks.measure(threads, repetitions=PEAK_REPETITIONS))
+    peak = peaks.pooled(together)
+    rows = {name: [row_of(result, peak) for result in found] for name, found in results.items()}
+
+    lines = ["# Cost as work grows", "", *(f"- {key}: {value}" for key, value in setting.items())]
+    lines += ["", "## The processor's peak", "", peaks.table([peaks.pooled(alone), peak])]
+    for series in planned:
+        plots.draw(series, rows[series.name], out / f"{series.name}.png")
+        lines += ["", f"## {series.title[0].upper()}{series.title[1:]}", "", report.table(series, rows[series.name])]
+        lines += ["", f"![{series.title}]({series.name}.png)"]
     lines += ["", "## The share of the peak, and what stands between", "", report.peak_section(model, profile, peak)]
+    document = {
+        "conditions": setting,
+        "peaks": [peaks.pooled(alone).to_json(), peak.to_json()],
+        **{name: [entry(*pair) for pair in zip(rows[name], found, strict=True)] for name, found in results.items()},
+        "profile": profile | {"model": model.name, "shares": report.shares(model, profile, peak)},
+    }
     (out / "growth.json").write_text(json.dumps(document, indent=1) + "\n")
     (out / "growth.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -12,7 +12,7 @@ from points import NAMES, Series
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; markers differ too.
 COLOURS = {
@@ -21,21 +21,23 @@ COLOURS = {
     ("onnxruntime", "int8"): ("#009E73", "^"),
     ("onnxruntime", "float32"): ("#CC79A7", "D"),
 }
-FLOORS = {"int8": "#000000", "float32": "#767676"}
+FLOOR_COLOURS = {"int8": "#000000", "float32": "#767676"}
 Value = Callable[[Row], float]
+Floors = dict[str, tuple[str, list[tuple[float, float]]]]  # label to colour and points
 
 
 def draw(series: Series, rows: Sequence[Row], target: Path) -> None:
     """Write ``target``, a PNG."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     figure.suptitle(series.title, fontsize=13, fontweight="bold")
+    floors = _floors(rows, _frame_floor)
     if series.name == "streams":
-        _panel(left, series, rows, lambda row: row.p50_ms, "p50 of a frame, ms", floors=_floors(rows, _frame_floor))
-        _panel(right, series, rows, lambda row: row.fps, "frames/s, all streams", floors=_floors(rows, _ceiling))
+        _panel(left, series, rows, lambda row: row.p50_ms, "p50 of a frame, ms", floors, linear=True)
+        _panel(right, series, rows, lambda row: row.fps, "frames/s, all streams", _floors(rows, _ceiling), linear=True)
     else:
         whole = "ms" if series.name != "batch" else "ms a frame"
-        _panel(left, series, rows, _per_frame, f"p50, {whole}", floors=_floors(rows, _frame_floor))
-        _panel(right, series, rows, lambda row: row.resident_mb, "resident memory of the process, MB", floors={})
+        _panel(left, series, rows, _per_frame, f"p50, {whole}", floors, linear=False)
+        _panel(right, series, rows, lambda row: row.resident_mb, "resident memory of the process, MB", {}, linear=True)
     figure.savefig(target, dpi=110)
     plt.close(figure)
 
@@ -52,14 +54,14 @@ def _ceiling(row: Row) -> float:
     return 1e3 * row.point.streams / row.floor_ms
 
 
-def _floors(rows: Sequence[Row], value: Value) -> dict[str, tuple[str, list[tuple[float, float]]]]:
-    """For each precision (and model, with streams) OpenVINO's floor: label to colour and points."""
-    found: dict[str, tuple[str, list[tuple[float, float]]]] = {}
+def _floors(rows: Sequence[Row], value: Value) -> Floors:
+    """For each precision (and model, with streams) OpenVINO's floor."""
+    found: Floors = {}
     for row in rows:
         if row.point.engine == "openvino":
             of = f"{row.point.model.config.name} " if row.point.streams else ""
             label = f"{of}{row.point.precision} {'ceiling' if value is _ceiling else 'floor'}"
-            found.setdefault(label, (FLOORS[row.point.precision], []))[1].append((row.x, value(row)))
+            found.setdefault(label, (FLOOR_COLOURS[row.point.precision], []))[1].append((row.x, value(row)))
     return found
 
 
@@ -69,7 +71,9 @@ def _panel(
     rows: Sequence[Row],
     value: Value,
     unit: str,
-    floors: dict[str, tuple[str, list[tuple[float, float]]]],
+    floors: Floors,
+    *,
+    linear: bool,
 ) -> None:
     ends: list[tuple[float, str, str]] = []
     smaller = rows[0].point.model
@@ -89,7 +93,12 @@ def _panel(
     for label, (colour, points) in floors.items():
         axes.plot([x for x, _ in points], [y for _, y in points], color=colour, linestyle=(0, (4, 2)), linewidth=1.5)
         ends.append((points[-1][1], label, colour))
-    axes.set_yscale("log")
+    if linear:
+        axes.set_ylim(0, 1.05 * max(y for line in axes.lines for y in line.get_ydata()))
+    else:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(series.axis)
     axes.set_ylabel(unit)
     ticks = sorted({row.x for row in rows})
@@ -98,12 +107,6 @@ def _panel(
     axes.set_xticks(ticks, [_tick(series, row) for row in _one_of_each(rows)])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    low, high = axes.get_ylim()
-    axes.yaxis.set_minor_formatter(
-        FuncFormatter(lambda y, _: f"{y:g}" if str(f"{y:g}").strip("0.")[:1] in "25" else "")
-        if high / low < 300
-        else NullFormatter()
-    )
     axes.grid(axis="y", which="major", color="#dddddd")
     axes.spines[["top", "right"]].set_visible(False)
     _label_ends(axes, ends)

@@ -14,13 +14,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 SOURCE = Path(__file__).with_name("peak.cpp")
 FLAGS = ("-O3", "-std=c++17", "-pthread", *(("-mcpu=native",) if platform.machine() == "aarch64" else ()))
 REPETITIONS, MILLISECONDS = 15, 50
+BUSY = 0.9
 HOW = (
     "peak.cpp: one instruction on independent accumulators in registers, operands of one, threads pinned to a "
     "processor each; the result is the count of the multiply-adds, and is checked"
@@ -31,36 +34,68 @@ Type: TypeAlias = Literal["int8", "bfloat16", "float32"]
 
 @dataclass(frozen=True)
 class Rate:
-    """What one instruction reached, in multiply-adds a second over all threads; ``per_cycle`` is one thread's."""
+    """What one instruction reached, in multiply-adds a second over all threads, a sample a repetition."""
 
     kernel: str
     type: Type
-    best_per_s: float
-    median_per_s: float
-    per_cycle: float
-    samples: int
+    per_s: tuple[float, ...]
+
+    @property
+    def best(self) -> float:
+        """The fastest sample."""
+        return max(self.per_s)
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return statistics.median(self.per_s)
 
 
 @dataclass(frozen=True)
 class Peak:
-    """What ``threads`` threads reached together. ``clock_ghz`` is the median of a chain of dependent adds, a thread."""
+    """What ``threads`` threads reached together; ``cycles_per_s`` is by a chain of dependent adds, over all threads."""
 
     processor: str
     threads: int
-    clock_ghz: float
+    cycles_per_s: tuple[float, ...]
     rates: tuple[Rate, ...]
-    how: str = HOW
 
-    def best(self, kind: Type) -> Rate | None:
-        """The fastest instruction of this type, ``None`` where the processor has none."""
-        return max((rate for rate in self.rates if rate.type == kind), key=lambda r: r.best_per_s, default=None)
+    @property
+    def clock_ghz(self) -> float:
+        """A thread's clock, as the fastest sample saw it."""
+        return max(self.cycles_per_s) / self.threads / 1e9
+
+    def per_cycle(self, rate: Rate) -> float:
+        """Multiply-adds a cycle of one thread, medians."""
+        return rate.median / statistics.median(self.cycles_per_s)
 
     def per_s(self, kind: Type) -> float:
-        """The peak: the best that was seen of the fastest instruction. Raises `SystemExit` where there is none."""
-        rate = self.best(kind)
-        if rate is None:
+        """The peak: the best sample of the fastest instruction. Raises `SystemExit` where there is none."""
+        found = [rate.best for rate in self.rates if rate.type == kind]
+        if not found:
             sys.exit(f"this processor has no instruction for {kind} that peak.cpp knows; add one there")
-        return rate.best_per_s
+        return max(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, with the samples."""
+        return {
+            "processor": self.processor,
+            "threads": self.threads,
+            "how": HOW,
+            "clock_ghz": round(self.clock_ghz, 3),
+            "cycles_per_s": self.cycles_per_s,
+            "rates": [
+                {
+                    "kernel": rate.kernel,
+                    "type": rate.type,
+                    "best_per_s": rate.best,
+                    "median_per_s": rate.median,
+                    "per_cycle_and_thread": round(self.per_cycle(rate), 1),
+                    "samples_per_s": rate.per_s,
+                }
+                for rate in self.rates
+            ],
+        }
 
 
 def measure(threads: int, *, repetitions: int = REPETITIONS, milliseconds: int = MILLISECONDS) -> Peak:
@@ -74,20 +109,19 @@ def measure(threads: int, *, repetitions: int = REPETITIONS, milliseconds: int =
         subprocess.run([*compiler, *FLAGS, str(SOURCE), "-o", str(program)], check=True)
         command = [str(program), str(threads), str(repetitions), str(milliseconds)]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    cycles = next(statistics.median(item["per_s"]) for item in found if item["type"] == "clock")
+    clock, *kernels = found
+    rates = tuple(Rate(item["kernel"], item["type"], tuple(item["per_s"])) for item in kernels)
+    return Peak(processor(), threads, tuple(clock["per_s"]), rates)
+
+
+def pooled(peaks: Sequence[Peak]) -> Peak:
+    """Measurements of one machine at several times as one: the peak is the best of all."""
+    first = peaks[0]
     rates = tuple(
-        Rate(
-            kernel=item["kernel"],
-            type=item["type"],
-            best_per_s=max(item["per_s"]),
-            median_per_s=statistics.median(item["per_s"]),
-            per_cycle=round(statistics.median(item["per_s"]) / cycles, 1),
-            samples=len(item["per_s"]),
-        )
-        for item in found
-        if item["type"] != "clock"
+        Rate(rate.kernel, rate.type, tuple(chain.from_iterable(peak.rates[index].per_s for peak in peaks)))
+        for index, rate in enumerate(first.rates)
     )
-    return Peak(processor(), threads, round(cycles / threads / 1e9, 2), rates)
+    return Peak(first.processor, first.threads, tuple(chain.from_iterable(peak.cycles_per_s for peak in peaks)), rates)
 
 
 def processor() -> str:
@@ -113,15 +147,17 @@ def table(peaks: list[Peak]) -> str:
         "| instruction | type | threads | G multiply-adds/s, best | median | a cycle and thread | over one thread |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
-    alone = {rate.kernel: rate.median_per_s for rate in peaks[0].rates}
+    alone = {rate.kernel: rate.median for rate in peaks[0].rates}
     lines += [
-        f"| {rate.kernel} | {rate.type} | {peak.threads} | {rate.best_per_s / 1e9:.1f} "
-        f"| {rate.median_per_s / 1e9:.1f} | {rate.per_cycle:g} | {rate.median_per_s / alone[rate.kernel]:.2f} |"
+        f"| {rate.kernel} | {rate.type} | {peak.threads} | {rate.best / 1e9:.1f} | {rate.median / 1e9:.1f} "
+        f"| {peak.per_cycle(rate):.1f} | {rate.median / alone[rate.kernel]:.2f} |"
         for peak in peaks
         for rate in peak.rates
     ]
-    clocks = ", ".join(f"{peak.clock_ghz:g} GHz with {peak.threads}" for peak in peaks)
-    lines += ["", f"{peaks[0].processor}; clock by a chain of dependent adds, by threads: {clocks}."]
+    clocks = ", ".join(f"{peak.clock_ghz:.2f} GHz with {peak.threads}" for peak in peaks)
+    lines += ["", f"{peaks[0].processor}; a thread's clock by a chain of dependent adds, by threads: {clocks}."]
+    if peaks[-1].clock_ghz < BUSY * peaks[0].clock_ghz:
+        lines.append("All threads together ran slower than one: other work was running, or processors share a core.")
     if has_amx():
         lines.append("This processor has AMX, which is not measured: its true int8 and bfloat16 peaks are higher.")
     return "\n".join(lines)
@@ -138,7 +174,7 @@ def main() -> None:
         "load_1min": os.getloadavg()[0],
         "flags": " ".join(FLAGS),
         "amx": has_amx(),
-        "peaks": [asdict(peak) for peak in peaks],
+        "peaks": [peak.to_json() for peak in peaks],
     }
     print(json.dumps(document, indent=2))
     print(table(peaks), file=sys.stderr)

@@ -58,7 +58,7 @@ class GateArrays:
 
 
 class PlaneGate:
-    """Distances of frames to the calibration set. Use it from one thread: it keeps a small buffer."""
+    """Distances of frames to the calibration set. Use it from one thread: it keeps small buffers."""
 
     def __init__(self, arrays: GateArrays, positions: int) -> None:
         """For activations of ``positions`` tokens. Raises `ValueError` that names the array that cannot be used."""
@@ -76,6 +76,7 @@ class PlaneGate:
         self._residual = float(arrays.residual[0])
         self._ones = np.ones(positions)
         self._out = np.empty((positions, axes + 1), dtype=np.float32)
+        self._wide = np.empty((positions, axes + 1))
 
     def features(self, activations: npt.NDArray[np.float32]) -> Floats:
         """The features of one frame, float64 ``[k + 1]``, from activations float32 ``[positions, C]``.
@@ -104,14 +105,15 @@ class PlaneGate:
     def _features(self, activations: npt.NDArray[np.float32]) -> Floats:
         positions = self._shape[0]
         squares = kernels.project(activations, self._projection, self._out)
-        seen = self._out.astype(np.float64)
-        sums = self._ones @ seen
-        seen -= sums / positions
-        variances = np.einsum("ij,ij->j", seen, seen)[:-1] / positions
-        offset = sums[:-1] / positions - self._centre
-        energy = float(squares - 2 * sums[-1]) / positions + self._mean_energy
+        seen = self._wide
+        np.copyto(seen, self._out)
+        means = self._ones @ seen / positions
+        variances = np.einsum("ij,ij->j", seen, seen)[:-1] / positions - means[:-1] ** 2
+        np.maximum(variances, 0.0, out=variances)  # a difference of near equals, in float64 of float32 products
+        offset = means[:-1] - self._centre
+        energy = squares / positions - 2 * float(means[-1]) + self._mean_energy
         outside = energy - float(variances.sum() + offset @ offset)
-        features = np.empty(len(sums))
+        features = np.empty(len(means))
         features[:-1] = variances / self.arrays.variances
         features[-1] = max(outside, 0.0) / self._residual
         features += _FLOOR

@@ -42,11 +42,16 @@ def shares(model: Model, profile: dict[str, Any], peak: Peak) -> dict[str, float
     madds = count(model.config)
     int8 = madds.in_int8(patch_embedding=True)
     float32 = madds.total - int8
-    p50_s = statistics.median(profile["plain_ms"]) / 1e3
+    p50, fastest = statistics.median(profile["plain_ms"]), min(profile["plain_ms"])
+    each = (int8 / peak.per_s("int8") + float32 / peak.per_s("float32")) * 1e3
+    plain = madds.total / peak.per_s("int8") * 1e3
     return {
-        "p50_ms": p50_s * 1e3,
-        "each_at_its_peak": (int8 / peak.per_s("int8") + float32 / peak.per_s("float32")) / p50_s,
-        "all_at_int8_peak": madds.total / peak.per_s("int8") / p50_s,
+        "p50_ms": p50,
+        "min_ms": fastest,
+        "each_at_its_peak": each / p50,
+        "each_at_its_peak_fastest_frame": each / fastest,
+        "all_at_int8_peak": plain / p50,
+        "all_at_int8_peak_fastest_frame": plain / fastest,
         "target": TARGET,
     }
 
@@ -65,14 +70,17 @@ def peak_section(model: Model, profile: dict[str, Any], peak: Peak) -> str:
     watched = statistics.median(profile["watched_ms"])
     total = sum(layer["ms"] for layer in profile["layers"])
     lines = [
-        f"{model.name}, OpenVINO int8, {peak.threads} threads: p50 {found['p50_ms']:.1f} ms over "
-        f"{len(profile['plain_ms'])} frames. Multiply-adds: {madds.total / 1e9:.2f} G, of which "
+        f"{model.name}, OpenVINO int8, {peak.threads} threads: p50 {found['p50_ms']:.1f} ms and the "
+        f"fastest {found['min_ms']:.1f} ms of {len(profile['plain_ms'])} frames. "
+        f"Multiply-adds: {madds.total / 1e9:.2f} G, of which "
         f"{madds.in_int8(patch_embedding=True) / madds.total:.1%} in int8.",
         "",
-        "| share of the measured peak | reached | target |",
-        "|---|--:|--:|",
-        f"| (int8 / int8 peak + float32 / float32 peak) / time | {found['each_at_its_peak']:.1%} | {TARGET:.0%} |",
-        f"| all multiply-adds / int8 peak / time | {found['all_at_int8_peak']:.1%} | {TARGET:.0%} |",
+        "| share of the measured peak | at p50 | at the fastest frame | target |",
+        "|---|--:|--:|--:|",
+        f"| (int8 / int8 peak + float32 / float32 peak) / time | {found['each_at_its_peak']:.1%} "
+        f"| {found['each_at_its_peak_fastest_frame']:.1%} | {TARGET:.0%} |",
+        f"| all multiply-adds / int8 peak / time | {found['all_at_int8_peak']:.1%} "
+        f"| {found['all_at_int8_peak_fastest_frame']:.1%} | {TARGET:.0%} |",
         "",
         f"By OpenVINO's profiler (with it, p50 is {watched:.1f} ms; its layers add up to {total:.1f} ms a frame):",
         "",

@@ -139,10 +139,10 @@ def _decoded(source: Source | PhantomCine) -> Iterable[tuple[Frame, float]]:
 
 
 def _cut(frame: Frame, region: Region) -> Frame:
-    if region.x + region.width > frame.width or region.y + region.height > frame.height:
+    if not region.fits(frame.width, frame.height):
+        where = f"{region.x},{region.y},{region.width},{region.height}"
         raise UsageError(
-            f"{frame.source}: --region {region.x},{region.y},{region.width},{region.height} reaches beyond its frame of "
-            f"{frame.width}x{frame.height} pixels"
+            f"{frame.source}: --region {where} reaches beyond the frame of {frame.width}x{frame.height} pixels"
         )
     return replace(frame, region=region)
 

@@ -185,9 +185,14 @@ def offline(
     gate = threading.Barrier(count)
 
     def drain(score: Score, share: int | None) -> None:
+        def unless_broken(frame: Frame) -> FrameResult:
+            if broken:  # one has failed, and the run with it
+                raise threading.BrokenBarrierError
+            return score(frame)
+
         try:
             gate.wait()
-            taken.append(single(score, cursor, duration_s=duration_s, iterations=share))
+            taken.append(single(unless_broken, cursor, duration_s=duration_s, iterations=share))
         except BaseException as error:
             broken.append(error)
             gate.abort()

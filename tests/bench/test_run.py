@@ -1,0 +1,239 @@
+"""A whole run: each case in a process of its own, in turns, and nothing left behind however it ends."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vmeg_edge.bench import run as module
+from vmeg_edge.bench.held import HeldFrames, gather
+from vmeg_edge.bench.plan import CaseSpec, Plan
+from vmeg_edge.bench.report import BenchReport, parse_report
+from vmeg_edge.bench.run import bench
+from vmeg_edge.bundle import open_bundle
+from vmeg_edge.errors import BackendError, IntegrityError, ParityError, UsageError
+
+ONE, TWO = CaseSpec("onnxruntime", threads=1), CaseSpec("onnxruntime", threads=2)
+COLUMNS = ("round", "frame", "at_s", "preprocess_ms", "infer_ms", "explain_ms", "decide_ms", "end_to_end_ms", "late")
+
+
+@pytest.fixture(scope="module")
+def frames() -> HeldFrames:
+    return gather("phantom:", size=(320, 240))
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Temporary files of a run go where they can be counted, and none may be left."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every process that a run starts."""
+    started: list[Any] = []
+    popen = module.subprocess.Popen
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(module.subprocess, "Popen", start)
+    return started
+
+
+def assert_finite(value: object, where: str = "report") -> None:
+    if isinstance(value, float):
+        assert math.isfinite(value), where
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            assert_finite(item, f"{where}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            assert_finite(item, where)
+
+
+def test_two_cases_take_turns_and_report_everything(
+    demo_bundle: Path, frames: HeldFrames, processes: list[Any], temporary: Path
+) -> None:
+    told: list[tuple[str, int, int, int]] = []
+    plan = Plan(demo_bundle, iterations=25, rounds=2, warm_up_frames=1)
+    report = bench(
+        plan,
+        [ONE, TWO],
+        frames,
+        not_run={"tensorrt": "not installed"},
+        progress=lambda *step: told.append((*step, len(list(temporary.iterdir())))),
+    )
+    assert [case.name for case in report.cases] == ["onnxruntime, 1 thread", "onnxruntime, 2 threads"]
+    assert told[-1] == ("measuring", 4, 4, 0)
+    assert len(processes) == 2
+    assert all(process.returncode is not None for process in processes)
+    for case in report.cases:
+        assert (case.frames.arrived, case.frames.scored, case.frames.dropped, case.frames.failed) == (25, 25, 0, 0)
+        assert {len(getattr(case.samples, name)) for name in COLUMNS} == {25}
+        assert case.samples.round == (0,) * 13 + (1,) * 12
+        assert (np.diff(case.samples.at_s) > 0).all()
+        assert case.parity.passed
+        assert case.parity.frames == 4
+        assert case.parity.flips == 0
+        assert case.throughput_fps > 0
+        assert 0 < case.bench_overhead_ms < 0.1
+        assert set(case.stages_ms) == {"preprocess", "infer", "explain", "decide", "other", "end_to_end"}
+        assert case.stages_ms["end_to_end"].samples == 25
+        start = case.start
+        assert start.process_to_first_score_ms > start.import_ms + start.load_ms + start.first_inference_ms > 0
+        assert not case.verdict.valid, "25 samples prove little"
+        assert "too few samples: 25" in case.verdict.reasons[0]
+        if sys.platform == "linux":
+            memory = case.memory
+            assert memory.peak_rss_mb is not None
+            assert memory.steady_rss_mb is not None
+            assert memory.peak_rss_mb >= memory.steady_rss_mb > 20
+            assert memory.frames_held_mb == pytest.approx(64 * 320 * 240 * 3 / 1e6)
+    assert report.model.digest == open_bundle(demo_bundle).digest
+    assert report.not_run == {"tensorrt": "not installed"}
+    assert (report.settings.frame_width, report.settings.frame_height, report.settings.iterations) == (320, 240, 25)
+    assert report.settings.fps is None
+    assert_finite(report.model_dump())
+    assert parse_report(report.to_json().encode(), "here") == report
+
+
+def test_the_cases_are_run_in_turn_and_another_one_begins_each_round(
+    demo_bundle: Path, frames: HeldFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    run = module._CaseProcess.run
+    monkeypatch.setattr(module._CaseProcess, "run", lambda self: (ran.append(self.case.name), run(self))[1])
+    bench(Plan(demo_bundle, iterations=3, rounds=3, warm_up_frames=0), [ONE, TWO], frames)
+    assert ran == [case.name for case in (ONE, TWO, TWO, ONE, ONE, TWO)]
+
+
+@pytest.mark.parametrize(
+    ("plan", "case"),
+    [
+        ({"scenario": "paced", "fps": 60.0, "deadline_ms": 500.0}, ONE),
+        ({"scenario": "offline"}, CaseSpec("onnxruntime", threads=2, streams=2)),
+    ],
+)
+def test_paced_and_offline_count_every_frame(
+    demo_bundle: Path, frames: HeldFrames, plan: dict[str, Any], case: CaseSpec
+) -> None:
+    report = bench(Plan(demo_bundle, iterations=21, rounds=2, warm_up_frames=1, **plan), [case], frames)
+    found = report.cases[0].frames
+    assert found.arrived == 21 == found.scored + found.dropped + found.failed
+    assert len(report.cases[0].samples.frame) == found.scored
+    assert report.settings.deadline_ms == plan.get("deadline_ms")
+    assert_finite(report.model_dump())
+
+
+def run_and_meet(
+    processes: list[Any], demo_bundle: Path, frames: HeldFrames, at: str, what: Callable[[], None]
+) -> None:
+    """A run in which ``what`` happens at the first word on the stage ``at``; then no process may be alive."""
+
+    def step(stage: str, done: int, _total: int) -> None:
+        if stage == at and done >= 1:
+            what()
+
+    try:
+        bench(Plan(demo_bundle, iterations=4, rounds=2, warm_up_frames=0), [ONE, TWO], frames, progress=step)
+    finally:
+        assert processes
+        assert all(process.returncode is not None for process in processes), "a process was left behind"
+
+
+@pytest.mark.parametrize("stage", ["opening", "measuring"])
+def test_a_process_that_is_killed_ends_the_run_in_one_line(
+    demo_bundle: Path, frames: HeldFrames, processes: list[Any], stage: str
+) -> None:
+    with pytest.raises(BackendError, match=r"its process ended \(signal 9, perhaps for want of memory\)") as caught:
+        run_and_meet(processes, demo_bundle, frames, stage, lambda: os.kill(processes[0].pid, signal.SIGKILL))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("onnxruntime, 1 thread: ")
+
+
+def test_an_interrupted_run_leaves_no_process(demo_bundle: Path, frames: HeldFrames, processes: list[Any]) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_and_meet(processes, demo_bundle, frames, "measuring", interrupt)
+    assert len(processes) == 2
+
+
+def test_a_process_whose_parent_is_gone_ends_by_itself(
+    demo_bundle: Path, frames: HeldFrames, processes: list[Any]
+) -> None:
+    def leave() -> None:
+        processes[0].stdin.close()
+        assert processes[0].wait(20) == 0
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_and_meet(processes, demo_bundle, frames, "opening", leave)
+
+
+def test_a_damaged_bundle_is_refused_before_a_process_is_started(
+    bundle_copy: Path, frames: HeldFrames, processes: list[Any]
+) -> None:
+    (bundle_copy / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(IntegrityError, match=r"model\.onnx"):
+        bench(Plan(bundle_copy), [ONE], frames)
+    assert processes == []
+
+
+def test_a_model_that_contradicts_its_golden_frames_is_not_timed(
+    bundle_copy: Path, reseal: Callable[[Path], None], frames: HeldFrames, processes: list[Any]
+) -> None:
+    with np.load(bundle_copy / "golden.npz") as arrays:
+        content = dict(arrays)
+    content["logits"] = content["logits"] + np.array([0.01, 0], dtype=np.float32)
+    np.savez_compressed(bundle_copy / "golden.npz", **content)
+    reseal(bundle_copy)
+    with pytest.raises(ParityError, match=r"^onnxruntime, 1 thread: .*golden frames do not match") as caught:
+        bench(Plan(bundle_copy), [ONE], frames)
+    assert caught.value.exit_code == 1
+    assert all(process.returncode is not None for process in processes)
+
+
+def test_an_unproven_model_that_is_timed_on_request_fails_its_verdict(
+    bundle_copy: Path, reseal: Callable[[Path], None], frames: HeldFrames
+) -> None:
+    with np.load(bundle_copy / "golden.npz") as arrays:
+        content = dict(arrays)
+    content["logits"] = content["logits"] + np.array([0.01, 0], dtype=np.float32)
+    np.savez_compressed(bundle_copy / "golden.npz", **content)
+    reseal(bundle_copy)
+    plan = Plan(bundle_copy, iterations=2, rounds=1, warm_up_frames=0, self_test=False)
+    case = bench(plan, [ONE], frames).cases[0]
+    assert not case.parity.passed
+    assert case.parity.failures
+    assert any(reason.startswith("parity failed") for reason in case.verdict.reasons)
+
+
+@pytest.mark.parametrize("cases", [[], [ONE, ONE]])
+def test_cases_that_cannot_be_told_apart_are_refused(
+    demo_bundle: Path, frames: HeldFrames, cases: list[CaseSpec]
+) -> None:
+    with pytest.raises(UsageError, match="told apart by their names"):
+        bench(Plan(demo_bundle), cases, frames)
+
+
+def test_a_report_is_the_same_after_a_second_writing(demo_bundle: Path, frames: HeldFrames) -> None:
+    report: BenchReport = bench(Plan(demo_bundle, iterations=2, rounds=2, warm_up_frames=0), [ONE], frames)
+    again = parse_report(report.to_json().encode(), "here")
+    assert again.to_json() == report.to_json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,27 @@ def test_a_folder_is_replaced_only_when_its_successor_is_complete(tmp_path: Path
         (folder / "three").write_text("3")
     assert [path.name for path in target.iterdir()] == ["three"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes in a folder are POSIX")
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for target in (pipe, link):
+        with pytest.raises(OutputError, match="is a device or a pipe, and no file"):
+            PendingFile(target)
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+
+
+def test_a_link_stays_one_and_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link, place = tmp_path / "link.txt", tmp_path / "elsewhere" / "place.txt"
+    link.symlink_to(place)
+    for text in ("first", "second"):
+        with PendingFile(link) as temporary:
+            temporary.write_text(text)
+        assert link.is_symlink()
+        assert place.read_text() == text
+    assert list(place.parent.iterdir()) == [place]

@@ -23,8 +23,9 @@ class PendingFile:
     """A file that is written under a temporary name beside ``target`` and appears whole, or not at all.
 
     Write to ``temporary``, then `commit` or `abort`; as a context it commits when the block ends well. The
-    temporary name keeps the suffix, since some writers choose the format by it. Raises `OutputError` where the
-    folder is missing or not writable, or the disk is full.
+    temporary name keeps the suffix, since some writers choose the format by it. A link is followed, not replaced.
+    Raises `OutputError` where the folder is missing or not writable, or the disk is full, or where ``target`` is a
+    folder or a device: taking the place of one, as a superuser could, would break the system.
     """
 
     def __init__(self, target: str | os.PathLike[str]) -> None:
@@ -32,9 +33,12 @@ class PendingFile:
         self.target = Path(target)
         if self.target.is_dir():
             raise OutputError(f"{self.target}: is a folder; name a file")
+        self._place = Path(os.path.realpath(self.target))
+        if self._place.exists() and not self._place.is_file():
+            raise OutputError(f"{self.target}: is a device or a pipe, and no file; name a file")
         prefix = f".{self.target.stem[:40]}-"
         try:
-            handle, name = tempfile.mkstemp(prefix=prefix, suffix=self.target.suffix, dir=self.target.parent)
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=self.target.suffix, dir=self._place.parent)
         except OSError as error:
             raise output_error(self.target, error) from None
         os.close(handle)
@@ -44,7 +48,7 @@ class PendingFile:
         """Move the file into place."""
         try:
             os.chmod(self.temporary, 0o666 & ~_umask())
-            os.replace(self.temporary, self.target)
+            os.replace(self.temporary, self._place)
         except OSError as error:
             self.abort()
             raise output_error(self.target, error) from None

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,9 +143,11 @@ def test_paced_and_offline_count_every_frame(
     assert_finite(report.model_dump())
 
 
-def run_and_meet(
-    processes: list[Any], demo_bundle: Path, frames: HeldFrames, at: str, what: Callable[[], None]
-) -> None:
+def four_frames(bundle: Path) -> Plan:
+    return Plan(bundle, iterations=4, rounds=2, warm_up_frames=0)
+
+
+def run_and_meet(processes: list[Any], plan: Plan, frames: HeldFrames, at: str, what: Callable[[], None]) -> None:
     """A run in which ``what`` happens at the first word on the stage ``at``; then no process may be alive."""
 
     def step(stage: str, done: int, _total: int) -> None:
@@ -152,7 +155,7 @@ def run_and_meet(
             what()
 
     try:
-        bench(Plan(demo_bundle, iterations=4, rounds=2, warm_up_frames=0), [ONE, TWO], frames, progress=step)
+        bench(plan, [ONE, TWO], frames, progress=step)
     finally:
         assert processes
         assert all(process.returncode is not None for process in processes), "a process was left behind"
@@ -163,7 +166,9 @@ def test_a_process_that_is_killed_ends_the_run_in_one_line(
     demo_bundle: Path, frames: HeldFrames, processes: list[Any], stage: str
 ) -> None:
     with pytest.raises(BackendError, match=r"its process ended \(signal 9, perhaps for want of memory\)") as caught:
-        run_and_meet(processes, demo_bundle, frames, stage, lambda: os.kill(processes[0].pid, signal.SIGKILL))
+        run_and_meet(
+            processes, four_frames(demo_bundle), frames, stage, lambda: os.kill(processes[0].pid, signal.SIGKILL)
+        )
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("onnxruntime, 1 thread: ")
 
@@ -173,20 +178,26 @@ def test_an_interrupted_run_leaves_no_process(demo_bundle: Path, frames: HeldFra
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_and_meet(processes, demo_bundle, frames, "measuring", interrupt)
+        run_and_meet(processes, four_frames(demo_bundle), frames, "measuring", interrupt)
     assert len(processes) == 2
 
 
+@pytest.mark.parametrize("in_a_slice", [False, True])
 def test_a_process_whose_parent_is_gone_ends_by_itself(
-    demo_bundle: Path, frames: HeldFrames, processes: list[Any]
+    demo_bundle: Path, frames: HeldFrames, processes: list[Any], in_a_slice: bool
 ) -> None:
     def leave() -> None:
+        if in_a_slice:  # of thirty seconds
+            processes[0].stdin.write('{"do": "run"}\n')
+            processes[0].stdin.flush()
+            time.sleep(0.2)
         processes[0].stdin.close()
-        assert processes[0].wait(20) == 0
+        assert processes[0].wait(15) == 0
         raise KeyboardInterrupt
 
+    plan = Plan(demo_bundle, duration_s=30.0, rounds=1, warm_up_frames=0)
     with pytest.raises(KeyboardInterrupt):
-        run_and_meet(processes, demo_bundle, frames, "opening", leave)
+        run_and_meet(processes, plan, frames, "opening", leave)
 
 
 def test_a_damaged_bundle_is_refused_before_a_process_is_started(

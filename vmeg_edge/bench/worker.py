@@ -10,8 +10,10 @@ import gc
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 
@@ -20,6 +22,8 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what engines print must not be taken for a message
     asked = json.loads(sys.stdin.readline())
+    turns: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(turns,), daemon=True).start()
 
     def say(**told: Any) -> None:
         out.write(json.dumps(told) + "\n")
@@ -28,7 +32,7 @@ def main() -> None:
     try:
         case = _Case(asked)
         say(**case.opened)
-        for _line in sys.stdin:
+        while turns.get():
             say(**case.slice())
     except BrokenPipeError:
         pass
@@ -40,6 +44,13 @@ def main() -> None:
             raise
         text = " ".join(str(error).split())
         say(error=text if known else f"{type(error).__name__}: {text}", kind=type(error).__name__)
+
+
+def _listen(turns: SimpleQueue[str]) -> None:
+    """Pass the parent's words on. When its end of the pipe closes it is gone, and no slice is run to its end."""
+    for line in sys.stdin:
+        turns.put(line)
+    os._exit(0)
 
 
 class _Case:

@@ -68,8 +68,15 @@ def assert_finite(value: object, where: str = "report") -> None:
 
 
 def test_two_cases_take_turns_and_report_everything(
-    demo_bundle: Path, frames: HeldFrames, processes: list[Any], temporary: Path
+    demo_bundle: Path,
+    frames: HeldFrames,
+    processes: list[Any],
+    temporary: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    ran: list[CaseSpec] = []
+    run = module._CaseProcess.run
+    monkeypatch.setattr(module._CaseProcess, "run", lambda self: (ran.append(self.case), run(self))[1])
     told: list[tuple[str, int, int, int]] = []
     plan = Plan(demo_bundle, iterations=25, rounds=2, warm_up_frames=1)
     report = bench(
@@ -80,6 +87,7 @@ def test_two_cases_take_turns_and_report_everything(
         progress=lambda *step: told.append((*step, len(list(temporary.iterdir())))),
     )
     assert [case.name for case in report.cases] == ["onnxruntime, 1 thread", "onnxruntime, 2 threads"]
+    assert ran == [ONE, TWO, TWO, ONE], "another one begins each round"
     assert told[-1] == ("measuring", 4, 4, 0)
     assert len(processes) == 2
     assert all(process.returncode is not None for process in processes)
@@ -113,16 +121,6 @@ def test_two_cases_take_turns_and_report_everything(
     again = parse_report(report.to_json().encode(), "here")
     assert again == report
     assert again.to_json() == report.to_json()
-
-
-def test_the_cases_are_run_in_turn_and_another_one_begins_each_round(
-    demo_bundle: Path, frames: HeldFrames, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ran: list[str] = []
-    run = module._CaseProcess.run
-    monkeypatch.setattr(module._CaseProcess, "run", lambda self: (ran.append(self.case.name), run(self))[1])
-    bench(Plan(demo_bundle, iterations=3, rounds=3, warm_up_frames=0), [ONE, TWO], frames)
-    assert ran == [case.name for case in (ONE, TWO, TWO, ONE, ONE, TWO)]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from bench.reports import make_case, make_report, make_samples
 from conftest import Ran
 from vmeg_edge.bench.plan import CaseSpec
 from vmeg_edge.bench.report import BenchReport, parse_report
-from vmeg_edge.cli import run
 
 SHORT = ("--backend", "onnxruntime", "--threads", "1", "--size", "320x240", "--warm-up", "1")
 
@@ -31,12 +30,13 @@ def assert_ran(ran: Ran, report: BenchReport) -> None:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which one real run of two rounds has left its three files."""
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
+    """The folder in which one real run of two rounds has left its three files, and what it printed."""
     folder = tmp_path_factory.mktemp("bench")
-    outputs = [str(part) for kind in ("json", "csv", "html") for part in (f"--{kind}", folder / f"run.{kind}")]
-    assert run(["bench", *SHORT, "--iterations", "65", "--rounds", "2", *outputs]) in (0, 1)
-    return folder
+    outputs = [part for kind in ("json", "csv", "html") for part in (f"--{kind}", folder / f"run.{kind}")]
+    command = [sys.executable, "-m", "vmeg_edge", "bench", *SHORT, "--iterations", "65", "--rounds", "2", *outputs]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return folder, Ran(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
@@ -49,25 +49,26 @@ def valid_report(infer_ms: float = 30.0, frames: int = 900) -> BenchReport:
     return make_report([make_case(samples=make_samples(infer_ms, frames=frames))])
 
 
-def test_a_run_prints_its_verdict_stages_and_machine(vmeg_edge: Callable[..., Ran]) -> None:
-    ran = vmeg_edge("bench", *SHORT, "--iterations", 64, "--rounds", 2)
-    assert ran.code == (1 if "INVALID" in ran.out else 0)
-    assert "onnxruntime, 1 thread" in ran.out
-    for word in ("p50", "p99", "parity", "pass", "infer", "explain", "end to end", "Research use only"):
+def test_a_run_prints_its_verdict_stages_and_machine(written: tuple[Path, Ran]) -> None:
+    ran = written[1]
+    assert ran.code == (1 if "INVALID" in ran.out else 0), ran.err
+    for word in ("1 thread", "p50", "p99", "parity", "pass", "infer", "explain", "end to end", "Research use only"):
         assert word in ran.out
-    assert "too few samples: " not in ran.out, "64 were asked for, and 64 are enough for a verdict"
+    assert "too few samples: " not in ran.out, "65 were asked for, and 64 are enough for a verdict"
 
 
-def test_the_files_of_a_run_agree(written: Path) -> None:
-    report = parse_report((written / "run.json").read_bytes(), "run.json")
+def test_the_files_of_a_run_agree(written: tuple[Path, Ran]) -> None:
+    folder, ran = written
+    report = parse_report((folder / "run.json").read_bytes(), "run.json")
+    assert_ran(ran, report)
     (case,) = report.cases
     assert case.frames.scored == 65
-    rows = list(csv.DictReader((written / "run.csv").open()))
+    rows = list(csv.DictReader((folder / "run.csv").open()))
     assert [float(row["infer_ms"]) for row in rows] == list(case.samples.infer_ms)
-    page = (written / "run.html").read_text(encoding="utf-8")
+    page = (folder / "run.html").read_text(encoding="utf-8")
     assert page.startswith("<!")
     assert case.name in page
-    assert sorted(path.name for path in written.iterdir()) == ["run.csv", "run.html", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["run.csv", "run.html", "run.json"]
 
 
 def test_json_alone_goes_to_the_standard_output_and_nothing_with_it(vmeg_edge: Callable[..., Ran]) -> None:
@@ -79,11 +80,11 @@ def test_json_alone_goes_to_the_standard_output_and_nothing_with_it(vmeg_edge: C
     assert (report.settings.fps, report.settings.deadline_ms) == (50, 20), "the deadline is the period, unless given"
 
 
-def test_the_schema_has_every_field_of_a_report(vmeg_edge: Callable[..., Ran], written: Path) -> None:
+def test_the_schema_has_every_field_of_a_report(vmeg_edge: Callable[..., Ran], written: tuple[Path, Ran]) -> None:
     ran = vmeg_edge("bench", "--schema")
     assert ran.code == 0
     schema = json.loads(ran.out)
-    content = json.loads((written / "run.json").read_text(encoding="utf-8"))
+    content = json.loads((written[0] / "run.json").read_text(encoding="utf-8"))
     assert set(schema["required"]) <= set(content) <= set(schema["properties"])
     for name, inside in (("Case", content["cases"][0]), ("Settings", content["settings"])):
         definition = schema["$defs"][name]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from vmeg_edge.backends.base import BackendReport, Placement, check_tensors
+from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, usable_processors
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.manifest import Artefact, Manifest
 
@@ -57,6 +57,8 @@ class OpenVinoBackend:
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": placement.hint}
         if device == "CPU":
             options["INFERENCE_NUM_THREADS"] = placement.threads
+            # Pinned, the lone threads of two models in one process land on the same processor.
+            options["ENABLE_CPU_PINNING"] = placement.threads >= usable_processors()
         compiled = _compiled(core, device, artefact, files, placement, options)
 
         tensors = [*compiled.inputs, *compiled.outputs]

@@ -13,7 +13,7 @@ import pytest
 from vmeg_edge.converters.bundle_from_model import convert
 
 import vmeg_edge as sdk
-from vmeg_edge.backends import open_backend, place
+from vmeg_edge.backends import open_backend, place, usable_processors
 from vmeg_edge.bundle import open_bundle
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.phantom import phantom
@@ -158,3 +158,10 @@ def test_progress_is_told_of_compiling(float_bundle: Path) -> None:
     placement = replace(place("openvino"), progress=lambda *step: told.append(step))
     open_backend("openvino", bundle.manifest, files, placement).close()
     assert told == [("compiling for OpenVINO", 0, 1), ("compiling for OpenVINO", 1, 1)]
+
+
+@pytest.mark.skipif(usable_processors() < 2, reason="one processor leaves no choice")
+def test_threads_are_pinned_only_where_one_model_has_all_processors(float_bundle: Path) -> None:
+    for threads, pinned in ((1, False), (usable_processors(), True)):
+        with sdk.load(float_bundle, backend="openvino", threads=threads, cache=False, self_test=False) as scorer:
+            assert scorer.backend._compiled.get_property("ENABLE_CPU_PINNING") is pinned

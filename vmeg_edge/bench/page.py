@@ -56,7 +56,7 @@ def html(report: BenchReport, comparison: Comparison | None = None) -> str:
 def _header(report: BenchReport) -> list[str]:
     settings, machine = report.settings, report.environment
     size = f"{settings.frame_width}x{settings.frame_height}"
-    under = f"{settings.scenario}, {size} frames, {settings.duration_s:g} s a case in {settings.rounds} rounds"
+    under = f"{settings.scenario}, {size} frames, {tables.lasting(settings)}"
     under += f"; {machine.cpu}, {machine.usable_processors} processors usable"
     return [
         "<header>",

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vmeg_edge.bench.report import STAGES, BenchReport, Case, Distribution
+from vmeg_edge.bench.report import STAGES, BenchReport, Case, Distribution, Settings
 from vmeg_edge.bench.statistics import ENOUGH_SAMPLES
 
 NOTHING = "-"
@@ -190,6 +190,15 @@ def footnotes(report: BenchReport) -> tuple[str, ...]:
     return (f"* too few samples for 99 % confidence: at least {min(counts):,} stand behind each, needed are: {needs}",)
 
 
+def lasting(settings: Settings) -> str:
+    """How much was measured of each case."""
+    if settings.iterations is not None:
+        share = f"{settings.iterations:,} frames a case"
+    else:
+        share = f"{settings.duration_s:g} s a case"
+    return f"{share} in {settings.rounds} round{'s' * (settings.rounds != 1)}"
+
+
 def facts(report: BenchReport) -> tuple[tuple[str, str], ...]:
     """Environment, model and settings as names and values."""
     machine, model, settings = report.environment, report.model, report.settings
@@ -199,7 +208,7 @@ def facts(report: BenchReport) -> tuple[tuple[str, str], ...]:
     held = NOTHING if machine.memory_mb is None else f"{machine.memory_mb:,} MB"
     features = f" ({', '.join(machine.cpu_features)})" if machine.cpu_features else ""
     rows = (
-        ("scenario", f"{settings.scenario}{pace}, {settings.duration_s:g} s a case in {settings.rounds} rounds"),
+        ("scenario", f"{settings.scenario}{pace}, {lasting(settings)}"),
         ("frames", f"{settings.distinct_frames} distinct {size} from {settings.source}, held in memory"),
         ("warm-up", f"{settings.warm_up_frames} frames, not counted"),
         ("model", f"{model.name}: {model.architecture}, {model.input}, {model.resize}"),

@@ -13,7 +13,7 @@ from vmeg_edge._version import __version__
 from vmeg_edge.backends import cache_folder, why_unusable
 from vmeg_edge.bundle import open_bundle
 from vmeg_edge.errors import OutputError, VmegError
-from vmeg_edge.manifest import Precision
+from vmeg_edge.manifest import DecisionRule, Precision
 
 from .architectures.vit import ViT, ViTConfig
 from .bundle_from_model import Quantization, convert
@@ -29,6 +29,9 @@ ARCHITECTURES = {
     "vit_base": ViTConfig(dim=768, depth=12, heads=12),
     "vit_large": ViTConfig(dim=1024, depth=24, heads=16),
 }
+
+# An untrained model says 0.5 of everything: at a bare threshold, each rounding would count as a flipped decision.
+UNDECIDED = DecisionRule(temperature=1.0, threshold=0.5, abstain=(0.25, 0.75), origin="random weights")
 
 _SEED = 0
 _SPREAD = 0.02  # MAE's and timm's standard deviation for linear weights
@@ -68,7 +71,7 @@ def random_bundle(arch: str, precision: Precision, targets: tuple[str, ...], rep
             precision=precision,
             quantization=Quantization((PHANTOMS,)) if precision == "int8" else None,
             weights=Weights(new_head=2),  # so that every output says that it was never trained
-            training=Training(notes=(RANDOM_WEIGHTS,)),
+            training=Training(decision=UNDECIDED, notes=(RANDOM_WEIGHTS,)),
             replace=True,
             report=report,
         ).check()

@@ -59,8 +59,8 @@ def load(
     compiled engines (``True``: `cache_folder`, ``False``: none). Where all golden frames passed before on this device,
     with the same bundle, versions and options, two of them are run again. ``tune`` tries how many threads are fastest
     here (seconds; only such as pass the golden frames) and keeps the answer in the cache, where every later load that
-    leaves ``threads`` open finds it. ``self_test=False`` skips them, which every
-    later result says. ``progress`` is told of long steps: (stage, done, total).
+    leaves ``threads`` open finds it. ``self_test=False`` skips the golden frames, which every later result says.
+    ``progress`` is told of long steps: (stage, done, total).
 
     Raises `BundleError` (`IntegrityError`, `ManifestError`), `BackendError` (`BackendMissingError`),
     `UsageError`, `KernelError`, or `ParityError` when the golden frames do not match.

@@ -25,7 +25,7 @@ from vmeg_edge.golden import Golden
 from vmeg_edge.manifest import Artefact, Manifest, Precision
 
 from .calibration import PHANTOMS, Sets, gather
-from .candidates import Candidate, Report, Workshop, candidates, check_targets, exported
+from .candidates import Candidate, FloatPrecision, Report, Workshop, candidates, check_targets, exported
 from .control import Control
 from .frames import cropped, golden_frames, parity_frames, tensors_of
 from .measure import Bar, Row, judged, maps_of, measure, reason_for, settle
@@ -39,11 +39,16 @@ _GIVEN = "frames given by the user"
 
 @dataclass(frozen=True)
 class Quantization:
-    """How to calibrate: sources of frames (``phantoms`` is one), and how many to calibrate and to validate on."""
+    """How to calibrate: sources of frames (``phantoms`` is one), and how many to calibrate and to validate on.
+
+    ``float_precision`` is what the part that is not int8 may compute in, on OpenVINO: with ``bfloat16``, both that and
+    float32 are made, and the faster one that passes is kept. A device without bfloat16 refuses such a bundle.
+    """
 
     sources: tuple[str | PathLike[str], ...] = ()
     calibration_frames: int = 128
     validation_frames: int = 64
+    float_precision: FloatPrecision = "float32"
 
 
 @dataclass(frozen=True)
@@ -105,8 +110,8 @@ def convert(
     where a gate fails (see `Conversion`), no bundle is written.
     """
     chosen = tuple(dict.fromkeys(targets))
-    check_targets(chosen, precision)
     quantization = quantization or Quantization()
+    check_targets(chosen, precision, quantization.float_precision)
     source, place = Path(path), Path(out)
     report(f"reading {source.name}")
     origin = _origin(source, place, weights, training, golden)
@@ -129,7 +134,7 @@ def convert(
         control = None
         if sets is not None:
             control = Control(manifest, sets.control, origin.reference(sets.control)[0])
-        shop = Workshop(model, manifest, Path(scratch), sets, control, report)
+        shop = Workshop(model, manifest, Path(scratch), sets, control, report, quantization.float_precision)
         made = [candidate for target in chosen for candidate in candidates(target, precision, shop)]
         floats = {} if precision == "float32" else _baselines(made, shop)
     report(f"measuring parity on {len(tensors)} frames, and speed")

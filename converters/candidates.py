@@ -54,7 +54,10 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Workshop:
-    """What candidates are made from: the float32 ONNX file, its manifest, and for int8 the frames and the control."""
+    """What candidates are made from: the float32 ONNX file, its manifest, and for int8 the frames and the control.
+
+    ``float_precision`` is what OpenVINO may compute in beside int8.
+    """
 
     model: Path
     manifest: Manifest
@@ -62,6 +65,7 @@ class Workshop:
     sets: Sets | None = None
     control: Control | None = None
     report: Report = field(default=lambda _: None)
+    float_precision: FloatPrecision = "float32"
 
     def for_int8(self) -> tuple[Sets, Control]:
         """Frames and control. Raises `UsageError` where there are none."""
@@ -70,11 +74,16 @@ class Workshop:
         return self.sets, self.control
 
 
-def check_targets(targets: tuple[str, ...], precision: str) -> None:
+def check_targets(targets: tuple[str, ...], precision: str, float_precision: FloatPrecision = "float32") -> None:
     """Refuse what no engine offers, or what this machine cannot prove, before any work is done.
 
     Raises `UsageError`, or `BackendMissingError` with the command that adds what is missing.
     """
+    if float_precision != "float32" and (precision != "int8" or set(targets) != {"openvino"}):
+        raise UsageError(
+            f"--float-precision {float_precision} serves --precision int8 with --target openvino alone; leave it out, "
+            "or convert for the other targets by themselves"
+        )
     for target in targets:
         if precision not in PRECISIONS[target]:
             raise UsageError(
@@ -88,6 +97,7 @@ def check_targets(targets: tuple[str, ...], precision: str) -> None:
             from . import openvino_from_onnx
 
             openvino_from_onnx.check_precision(precision)
+            openvino_from_onnx.check_precision(float_precision, "--float-precision")
 
 
 def candidates(target: str, precision: Precision, shop: Workshop) -> list[Candidate]:
@@ -151,7 +161,13 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
         recipe=says,
         float_layers=tuple(layer.name for layer in tool.float_layers(best, shop.model)),
     )
-    return [Candidate("openvino", recipe, says, artefact, tool.to_files(best, halve=False))]
+    files = tool.to_files(best, halve=False)
+    made = [Candidate("openvino", recipe, says, artefact, files)]
+    if shop.float_precision != "float32":
+        both = f"{says}; {shop.float_precision} elsewhere"
+        changed = artefact.model_copy(update={"recipe": both, "float_precision": shop.float_precision})
+        made.append(Candidate("openvino", f"{recipe}, {shop.float_precision}", both, changed, files))
+    return made
 
 
 def _smoothing(alpha: float) -> str:

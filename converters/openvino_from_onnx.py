@@ -144,7 +144,7 @@ def _has_int8_weights(op: Any) -> bool:
     return False
 
 
-def check_precision(precision: str) -> None:
+def check_precision(precision: str, option: str = "--precision") -> None:
     """Refuse a float precision that this machine's CPU lacks, before any work is done. Raises `UsageError`."""
     needed = {"bfloat16": "BF16", "float16": "FP16"}.get(precision)
     if needed is None:
@@ -152,7 +152,7 @@ def check_precision(precision: str) -> None:
     capabilities = list(ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     if needed not in capabilities:
         raise UsageError(
-            f"--precision {precision} for openvino cannot be proven here: this CPU has {', '.join(capabilities)}; "
+            f"{option} {precision} for openvino cannot be proven here: this CPU has {', '.join(capabilities)}; "
             "convert on a machine whose CPU has it, or choose another precision"
         )
 

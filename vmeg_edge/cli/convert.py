@@ -70,6 +70,13 @@ from vmeg_edge.manifest import DecisionRule
     help="Precision of the artefacts.",
 )
 @click.option(
+    "--float-precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What is not int8, on OpenVINO: bfloat16 is kept where it is faster and passes, and then needs such a CPU.",
+)
+@click.option(
     "--target",
     "targets",
     multiple=True,
@@ -149,7 +156,10 @@ def command(**options: Any) -> None:
         targets=options["targets"] or ("onnxruntime",),
         precision=options["precision"],
         quantization=converter.Quantization(
-            options["calibration"], options["calibration_frames"], options["validation_frames"]
+            options["calibration"],
+            options["calibration_frames"],
+            options["validation_frames"],
+            options["float_precision"],
         ),
         weights=weights,
         training=training,

@@ -77,7 +77,13 @@ def markdown(setting: dict[str, Any], rows: Sequence[Row], promised: Sequence[Ta
         each = ", ".join(f"{ms:.1f}" for ms in medians)
         lines.append(f"| {precision} | {each} | {min(medians):.1f} |")
     lines += ["", "## Targets", "", *(f"- {target}" for target in promised)]
-    lines += ["", "## Settings", "", *(f"- {row.result.case.label}: {_settings(row.result)}" for row in rows)]
+    lines += [
+        "",
+        "## Settings",
+        "",
+        "- NumPy's OpenBLAS: one thread in every process",
+        *(f"- {row.result.case.label}: {_settings(row.result)}" for row in rows),
+    ]
     return "\n".join([*lines, "", "![p50 of each](peers.png)"])
 
 

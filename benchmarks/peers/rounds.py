@@ -75,8 +75,12 @@ class Child:
 
 
 def _environment(case: Case, work: Work, threads: int) -> dict[str, str]:
-    """The same budget for every pool of threads; grad-cam's folder for its peer alone."""
-    found = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    """Threads alike for all, and grad-cam's folder for its peer alone.
+
+    OpenBLAS has one thread: with more, its workers spin after each of NumPy's decompositions and take the engine's
+    processors from it, which costs the peers a quarter to a half of their speed.
+    """
+    found = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
     if case.name == GRAD_CAM:
         found["PYTHONPATH"] = os.pathsep.join([str(work.grad_cam), *filter(None, [found.get("PYTHONPATH")])])
     return found

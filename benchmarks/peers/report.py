@@ -1,136 +1,149 @@
-"""The figures as a table to read, as JSON, and as a plot."""
+"""The table in Markdown, the figures for JSON, and the bars."""
 
 from __future__ import annotations
 
-import json
-import math
-import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .app import AppRun
-from .figures import Ratio
+import matplotlib as mpl
+from cases import GRAD_CAM, OURS, RAW_INT8
+from ratios import Latency, Ratio, Target, latency, ratio, targets
+from rounds import Result
+from truth import Agreement
 
-_HEAD = (
-    "peer | p50 ms | p90 ms | min ms | n | x vmeg-edge's best | x raw OpenVINO int8 | RSS MB | max dp | mean dp "
-    "| map cosine, min | other sign | gate"
-)
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
-
-def show(document: dict[str, Any]) -> None:
-    print(markdown(document))
-
-
-def write(document: dict[str, Any], folder: Path) -> None:
-    """``results.json``, ``results.md``, ``results.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    plain = json.dumps(document, default=_plain, indent=1)
-    (folder / "results.json").write_text(plain + "\n", encoding="utf-8")
-    (folder / "results.md").write_text(markdown(document), encoding="utf-8")
-    _plot(document, folder / "results.png")
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+OUR_COLOUR, RAW_COLOUR, PEER_COLOUR = "#0072B2", "#767676", "#E69F00"
 
 
-def markdown(document: dict[str, Any]) -> str:
-    """One table, slowest first; the targets; and what it was measured on."""
-    rows = sorted(document["rows"], key=lambda row: -row["times"].p50_ms)
-    lines = ["# Peers: one 1080p frame to score and heat map", ""]
-    lines += [f"| {_HEAD} |", "|---" + "|---:" * 11 + "|---|"]
-    lines += [f"| {' | '.join(_cells(row, document))} |" for row in rows]
-    lines += [f"| {name} | {' | '.join(['-'] * 11)} | did not run: {why} |" for name, why in document["broken"].items()]
+@dataclass(frozen=True)
+class Row:
+    """One peer's line."""
+
+    result: Result
+    latency: Latency
+    to_raw: Ratio
+    to_ours: Ratio
+    agreement: Agreement
+
+    def to_json(self) -> dict[str, Any]:
+        case = self.result.case
+        return {
+            "name": case.name,
+            "label": case.label,
+            "settings": self.result.settings,
+            "versions": self.result.versions,
+            **asdict(self.latency),
+            "ratio_to_raw_openvino_int8": asdict(self.to_raw),
+            "ratio_to_vmeg_openvino_int8": asdict(self.to_ours),
+            "resident_mb": self.result.resident_mb,
+            **asdict(self.agreement),
+            "map_sign": "by the rule" if case.signed else "either",
+            "rounds_ms": [[round(ms, 3) for ms in samples] for samples in self.result.rounds_ms],
+        }
+
+
+def rows_of(results: Sequence[Result], agreements: Sequence[Agreement]) -> list[Row]:
+    """Slowest first."""
+    rounds = {result.case.name: result.rounds_ms for result in results}
+    rows = [
+        Row(
+            result,
+            latency(result.rounds_ms),
+            ratio(result.rounds_ms, rounds[RAW_INT8]),
+            ratio(result.rounds_ms, rounds[OURS]),
+            agreed,
+        )
+        for result, agreed in zip(results, agreements, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row.latency.p50_ms)
+
+
+def targets_of(results: Sequence[Result]) -> list[Target]:
+    rounds = {result.case.name: result.rounds_ms for result in results}
+    return targets(rounds[OURS], rounds[RAW_INT8], rounds[GRAD_CAM])
+
+
+def markdown(setting: dict[str, Any], rows: Sequence[Row], promised: Sequence[Target], app: dict[str, Any]) -> str:
+    lines = ["# Peers side by side", "", *(f"- {key}: {value}" for key, value in setting.items()), ""]
+    for whole, title in ((True, "1920x1080 frame to score and heat map"), (False, "Raw inference")):
+        lines += [f"## {title}", "", _table([row for row in rows if row.result.case.whole == whole], maps=whole), ""]
+    lines += ["## benchmark_app, raw int8", "", "| rest in | medians, ms | best, ms |", "|---|---|--:|"]
+    for precision, medians in app.items():
+        each = ", ".join(f"{ms:.1f}" for ms in medians)
+        lines.append(f"| {precision} | {each} | {min(medians):.1f} |")
+    lines += ["", "## Targets", "", *(f"- {target}" for target in promised)]
     lines += [
         "",
-        "`raw` peers start from a ready tensor and make no heat map; all others start from the frame. Ratios: median "
-        "over rounds of the ratio of medians within a round, and its bootstrap interval at 95 %. `*`: fewer than 64 "
-        "samples. Bold: the bases of the two ratios. `other sign`: maps whose sign differs from the peer's usual one. "
-        "RSS: resident memory without the frames.",
+        "## Settings",
         "",
+        "- NumPy's OpenBLAS: one thread in every process",
+        *(f"- {row.result.case.label}: {_settings(row.result)}" for row in rows),
     ]
-    lines += _app_lines(document)
-    lines += [f"- {target}" for target in document["targets"]]
-    lines += ["", *(f"- {key}: {_said(value)}" for key, value in document["conditions"].items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", "![p50 of each](peers.png)"])
 
 
-def _cells(row: dict[str, Any], document: dict[str, Any]) -> list[str]:
-    times, parity, name = row["times"], row["parity"], row["entry"].name
-    return [
-        f"**{name}**" if name in (document["best"], document["base"]) else name,
-        f"{times.p50_ms:.1f}",
-        f"{times.p90_ms:.1f}" + ("" if times.p90_carried else "*"),
-        f"{times.min_ms:.1f}",
-        str(times.samples),
-        _ratio_cell(row["to_best"]),
-        _ratio_cell(row["to_raw"]),
-        "-" if row["memory_mb"] is None else f"{row['memory_mb']:.0f}",
-        f"{parity.max_abs_dp:.1e}",
-        f"{parity.mean_abs_dp:.1e}",
-        # Downwards: a map that is not exact does not read as 1.
-        "no map" if parity.cosine_min is None else f"{math.floor(parity.cosine_min * 1e5) / 1e5:.5f}",
-        "-" if parity.other_sign is None else str(parity.other_sign),
-        "passed" if not row["failures"] else "FAILED: " + "; ".join(row["failures"]),
+def _settings(result: Result) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    return f"{versions}; {result.settings}"
+
+
+def _table(rows: Sequence[Row], *, maps: bool) -> str:
+    head = [
+        "peer",
+        "samples",
+        "min ms",
+        "p50 ms",
+        "p90 ms",
+        "to raw OpenVINO int8",
+        "to vmeg-edge OpenVINO int8",
+        "RSS MB",
     ]
+    head += ["max abs dp", "mean abs dp", "gate", *(["1 - lowest map cosine"] if maps else [])]
+    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
+    for row in rows:
+        found, agreed, case = row.latency, row.agreement, row.result.case
+        cells = [case.label, f"{found.samples}", *(f"{ms:.1f}" for ms in (found.min_ms, found.p50_ms, found.p90_ms))]
+        cells += [str(row.to_raw), str(row.to_ours), f"{row.result.resident_mb:.0f}"]
+        cells += [f"{agreed.max_abs_dp:.1e}", f"{agreed.mean_abs_dp:.1e}"]
+        cells.append(f"{case.gate} {'passes' if agreed.passes else '**FAILS**'}")
+        if maps:
+            apart = max(0.0, 1 - (agreed.map_cosine or 0.0))
+            cells.append(f"{apart:.0e}{'' if case.signed else ' (either sign)'}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _ratio_cell(ratio: Ratio | None) -> str:
-    return "-" if ratio is None else f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
-
-
-def _app_lines(document: dict[str, Any]) -> list[str]:
-    runs: Sequence[AppRun] = document["benchmark_app"]
-    if not runs:
-        return []
-    medians = [run.median_ms for run in runs]
-    best = next((row["times"].p50_ms for row in document["rows"] if row["entry"].name == document["best"]), None)
-    over = "" if best is None else f"; vmeg-edge's best p50 is {best / statistics.median(medians):.3f} times that"
-    return [
-        f"- OpenVINO's benchmark_app on the raw int8 models, {len(runs)} runs in between: median of medians "
-        f"{statistics.median(medians):.1f} ms, {min(medians):.1f} to {max(medians):.1f}, lowest frame "
-        f"{min(run.min_ms for run in runs):.1f}{over}",
-    ]
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    """What JSON does not know: this benchmark's data classes; a target says whether it is met, too."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value) | ({"met": value.met} if hasattr(value, "met") else {})
-    raise TypeError(f"{type(value).__name__} has no place in the results")
-
-
-def _plot(document: dict[str, Any], path: Path) -> None:
-    """Horizontal bars of the medians, p90 as a whisker; hatched where there is no heat map, grey where it failed."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    rows = sorted(document["rows"], key=lambda row: -row["times"].p50_ms)
-    figure, axes = plt.subplots(figsize=(9, 1 + 0.34 * len(rows)), layout="constrained")
+def draw(rows: Sequence[Row], processor: str, threads: int, target: Path) -> None:
+    """Write ``target``, a PNG: p50, the fastest on top, whiskers from the fastest to the 90th percentile."""
+    figure, axes = plt.subplots(figsize=(10, 0.42 * len(rows) + 1.4), layout="constrained")
     for place, row in enumerate(rows):
-        name, times = row["entry"].name, row["times"]
-        colour = "#1f77b4" if name.startswith("vmeg-edge") else "#b0b0b0"
-        hatch = "////" if row["entry"].scope == "inference" else None
-        axes.barh(place, times.p50_ms, color=colour, hatch=hatch, edgecolor="white")
-        axes.plot([times.p50_ms, times.p90_ms], [place, place], color="black", linewidth=1)
-        axes.text(
-            max(times.p90_ms, times.p50_ms) * 1.03,
-            place,
-            f"{times.p50_ms:.1f}" + (" FAILED" if row["failures"] else ""),
+        found, case = row.latency, row.result.case
+        colour = OUR_COLOUR if case.name.startswith("vmeg") else PEER_COLOUR if case.whole else RAW_COLOUR
+        whiskers = [[found.p50_ms - found.min_ms], [found.p90_ms - found.p50_ms]]
+        axes.barh(place, found.p50_ms, xerr=whiskers, color=colour, error_kw={"elinewidth": 1, "capsize": 2})
+        axes.annotate(
+            f"{found.p50_ms:.1f} ms" + ("" if row.agreement.passes else ", fails its gate"),
+            xy=(max(found.p50_ms, found.p90_ms), place),
+            xytext=(6, 0),
+            textcoords="offset points",
             va="center",
-            fontsize=8,
+            fontsize=9,
         )
-    axes.set_yticks(range(len(rows)), [row["entry"].name for row in rows], fontsize=8)
-    axes.set_xlabel("ms a 1080p frame, p50 (line: to p90); hatched: bare inference, no preprocessing, no heat map")
-    axes.margins(x=0.1)
+    axes.set_yticks(range(len(rows)), [row.result.case.label for row in rows])
+    axes.set_xlabel("ms a frame, p50; whiskers from the fastest to p90")
+    axes.set_title(f"1920x1080 frame to score and heat map, ViT-B/16, {processor}, {threads} threads", fontsize=11)
+    axes.legend(
+        handles=[plt.Rectangle((0, 0), 1, 1, color=colour) for colour in (OUR_COLOUR, PEER_COLOUR, RAW_COLOUR)],
+        labels=["vmeg-edge", "peers, whole frame", "inference alone"],
+        loc="upper right",
+        frameon=False,
+    )
+    axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
-    condition = document["conditions"]
-    axes.set_title(f"{condition['processor']}, {condition['threads']} threads, ViT-B/16", fontsize=9)
-    figure.savefig(path, dpi=130)
+    figure.savefig(target, dpi=110)
     plt.close(figure)

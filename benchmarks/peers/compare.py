@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import benchmark_app
 import numpy as np
 import report
-from cases import CASES, Work
+from cases import Work, runnable
 from peak.measure import processor
 from prepare import FRAMES, QUICK_FRAMES, prepare
 from rounds import open_all, run
@@ -69,7 +69,8 @@ def compare(out: Path, work: Work, threads: int, rounds: int, *, quick: bool) ->
     expected = truths(work, np.load(work.frames)[:frames])
     runs, seconds = (QUICK_APP_RUNS, QUICK_APP_S) if quick else (APP_RUNS, APP_S)
     after = {round((index + 1) * rounds / runs) - 1 for index in range(runs)}
-    app: dict[str, list[float]] = {"f32": [], "bf16": []}
+    hints = ["f32", *(["bf16"] if any(case.bfloat16 for case in runnable()) else [])]
+    app: dict[str, list[float]] = {hint: [] for hint in hints}
 
     def between(index: int) -> None:
         say(f"round {index + 1} of {rounds}")
@@ -78,8 +79,9 @@ def compare(out: Path, work: Work, threads: int, rounds: int, *, quick: bool) ->
                 medians.append(benchmark_app.run(work.model("int8", "openvino"), threads, seconds, precision))
 
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        say(f"opening {len(CASES)} peers")
-        children = open_all(stack, list(CASES.values()), work, threads, frames, Path(scratch))
+        cases = runnable()
+        say(f"opening {len(cases)} peers")
+        children = open_all(stack, cases, work, threads, frames, Path(scratch))
         results = run(children, rounds, QUICK_SAMPLES if quick else SAMPLES, between)
     rows = report.rows_of(results, [agreement(one.case, one.answers, expected) for one in results])
     promised = report.targets_of(results)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from cases import Work
+from cases import INT8_BFLOAT16, OURS_BFLOAT16, Work, runnable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GRAD_CAM = ("grad-cam==1.5.7", "ttach==0.0.3", "tqdm")
@@ -20,7 +20,8 @@ def prepare(work: Work, calibration: str) -> None:
     if not work.checkpoint.exists():
         _say("a ViT-B/16 with seeded weights")
         _checkpoint(work.checkpoint)
-    for precision in ("float32", "int8"):
+    extra = [INT8_BFLOAT16] if any(case.name == OURS_BFLOAT16 for case in runnable()) else []
+    for precision in ("float32", "int8", *extra):
         if not work.bundle(precision).exists():
             _say(f"the {precision} bundle")
             _bundle(work, precision, calibration)
@@ -45,9 +46,12 @@ def _checkpoint(path: Path) -> None:
 
 def _bundle(work: Work, precision: str, calibration: str) -> None:
     command = [sys.executable, "-c", "from vmeg_edge.cli import main; main()", "convert", str(work.checkpoint)]
-    command += ["--out", str(work.bundle(precision)), "--precision", precision]
-    command += ["--target", "onnxruntime", "--target", "openvino"]
-    if precision == "int8":
+    command += ["--out", str(work.bundle(precision)), "--precision", precision.partition("-")[0]]
+    if precision == INT8_BFLOAT16:
+        command += ["--float-precision", "bfloat16", "--target", "openvino"]
+    else:
+        command += ["--target", "onnxruntime", "--target", "openvino"]
+    if precision != "float32":
         command += ["--calibration", calibration]
     if calibration != "phantoms":
         command += ["--frames", calibration]

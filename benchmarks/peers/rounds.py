@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from cases import GRAD_CAM, Case, Work
+from cases import GRAD_CAM, GRAD_CAM_AS_INSTALLED, Case, Work
 from families.base import Map
 
 CHILD = Path(__file__).with_name("child.py")
@@ -75,13 +75,15 @@ class Child:
 
 
 def _environment(case: Case, work: Work, threads: int) -> dict[str, str]:
-    """Threads alike for all, and grad-cam's folder for its peer alone.
+    """Threads alike for all, and grad-cam's folder for its peers alone.
 
-    OpenBLAS has one thread: with more, its workers spin after each of NumPy's decompositions and take the engine's
-    processors from it, which costs the peers a quarter to a half of their speed.
+    OpenBLAS has one thread, except for what runs as installed: with more, its workers spin after each of NumPy's
+    decompositions and take the engine's processors from it, which costs a peer up to half of its speed.
     """
-    found = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
-    if case.name == GRAD_CAM:
+    found = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    if case.blas_threads is not None:
+        found["OPENBLAS_NUM_THREADS"] = str(case.blas_threads)
+    if case.name in (GRAD_CAM, GRAD_CAM_AS_INSTALLED):
         found["PYTHONPATH"] = os.pathsep.join([str(work.grad_cam), *filter(None, [found.get("PYTHONPATH")])])
     return found
 

@@ -54,10 +54,11 @@ def test_latency_is_over_all_samples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "grad_cam", "met"), [(1.05, 5.25, [True, True]), (1.06, 5.29, [False, False]), (0.9, 4.4, [True, False])]
+    ("ours", "grad_cam", "met"),
+    [(1.05, 5.25, [True, True, False]), (1.06, 5.29, [False, False, False]), (0.9, 4.4, [True, False, False])],
 )
 def test_targets_are_met_at_their_limits_and_not_beyond(ours: float, grad_cam: float, met: list[bool]) -> None:
-    found = _module("ratios").targets([[ours]], [[1.0]], [[grad_cam]])
+    found = _module("ratios").targets([[ours]], [[1.0]], [[grad_cam]], [[3.5]], "float32")
     assert [target.met for target in found] == met
     assert ["NOT met" not in str(target) for target in found] == met
 

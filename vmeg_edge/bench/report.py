@@ -217,7 +217,10 @@ class Environment(_Strict):
 
 
 class Model(_Strict):
-    """The bundle that was measured: ``digest`` of its ``SHA256SUMS``, ``checkpoint`` of the weights' file."""
+    """The bundle that was measured: ``digest`` of its ``SHA256SUMS``, ``checkpoint`` of the weights' file.
+
+    ``path`` is the folder's name alone: a report travels, and no user's folders with it.
+    """
 
     name: str
     architecture: str

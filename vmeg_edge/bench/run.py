@@ -209,5 +209,5 @@ def _model(bundle: Bundle) -> Model:
         resize=took.resize,
         digest=bundle.digest,
         checkpoint=manifest.checkpoint.sha256,
-        path=str(bundle.path),
+        path=bundle.path.name,
     )

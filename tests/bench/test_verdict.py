@@ -46,6 +46,22 @@ def test_a_change_below_a_tenth_is_no_drift(factor: float) -> None:
     assert judge(replace(CLEAN, end_to_end_ms=samples.tolist())).valid
 
 
+def test_rounds_that_disagree_are_named_though_first_and_last_agree() -> None:
+    samples = np.full(300, 30.0)
+    samples[100:200] *= 1.2
+    turns = np.repeat(np.arange(3), 100).tolist()
+    reason = only_reason(replace(CLEAN, end_to_end_ms=samples.tolist(), rounds=turns))
+    assert reason.startswith("the rounds disagree: their medians go from 30.00 to 36.00 ms")
+    samples[100:200] = 30.0 * 1.14
+    assert judge(replace(CLEAN, end_to_end_ms=samples.tolist(), rounds=turns)).valid
+
+
+def test_rounds_of_few_frames_prove_no_disagreement() -> None:
+    samples = np.tile([30.0] * 15 + [38.0] * 15, 10)
+    turns = np.repeat(np.arange(20), 15).tolist()
+    assert judge(replace(CLEAN, end_to_end_ms=samples.tolist(), rounds=turns)).valid
+
+
 def test_times_that_scatter_without_a_trend_are_unsteady() -> None:
     samples = np.tile([30.0, 30.0, 90.0], 100).tolist()
     assert only_reason(replace(CLEAN, end_to_end_ms=samples)).startswith(

@@ -35,6 +35,7 @@ def case_of(
             probes_ms=[value for part in slices for value in part["probes_ms"]],
             parity_failures=opened["failures"],
             failed=sum(part["failed"] for part in slices),
+            rounds=columns["round"].astype(int).tolist(),
         )
     )
     return Case(

@@ -13,11 +13,13 @@ MOST_DRIFT = 0.10
 MOST_SPEED_CHANGE = 0.15
 MOST_OTHERS = 0.10
 MOST_CV = 0.30
+MOST_ROUND_SPREAD = 0.15
+_FRAMES_A_ROUND = 16  # fewer make a median of chance
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict is given on. ``end_to_end_ms`` is in the order of time, over all slices.
+    """What a verdict is given on. ``end_to_end_ms`` is in the order of time, over all slices; ``rounds`` says of which.
 
     ``others`` is the share of all processors that went to other processes, slice by slice; ``throttled`` how often the
     processor slowed itself down for heat; ``probes_ms`` a fixed piece of work before and after each slice; ``failed``
@@ -30,6 +32,7 @@ class Evidence:
     probes_ms: Sequence[float]
     parity_failures: Sequence[str] = ()
     failed: int = 0
+    rounds: Sequence[int] = ()
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -48,6 +51,12 @@ def judge(evidence: Evidence) -> Verdict:
         first, last = percentile(samples[:third], 50), percentile(samples[-third:], 50)
         if first > 0 and abs(last / first - 1) > MOST_DRIFT:
             reasons.append(f"drift: the median of the last third is {last / first:.2f} times that of the first")
+        medians = _round_medians(evidence)
+        if medians and max(medians) > min(medians) * (1 + MOST_ROUND_SPREAD):
+            reasons.append(
+                f"the rounds disagree: their medians go from {min(medians):.2f} to {max(medians):.2f} ms "
+                "(a neighbour, or changing clocks)"
+            )
         spread = Distribution.of(samples).cv
         if spread > MOST_CV:
             reasons.append(f"unsteady: the coefficient of variation is {spread:.2f}, above {MOST_CV:g}")
@@ -63,3 +72,10 @@ def judge(evidence: Evidence) -> Verdict:
     if busiest > MOST_OTHERS:
         reasons.append(f"other load: up to {busiest:.0%} of the processors went to other work")
     return Verdict(valid=not reasons, reasons=tuple(reasons))
+
+
+def _round_medians(evidence: Evidence) -> list[float]:
+    held: dict[int, list[float]] = {}
+    for sample, turn in zip(evidence.end_to_end_ms, evidence.rounds, strict=False):
+        held.setdefault(turn, []).append(sample)
+    return [percentile(samples, 50) for samples in held.values() if len(samples) >= _FRAMES_A_ROUND]

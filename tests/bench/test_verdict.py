@@ -57,8 +57,8 @@ def test_rounds_that_disagree_are_named_though_first_and_last_agree() -> None:
 
 
 def test_rounds_of_few_frames_prove_no_disagreement() -> None:
-    samples = np.tile([30.0] * 15 + [38.0] * 15, 10)
-    turns = np.repeat(np.arange(20), 15).tolist()
+    samples = np.tile([30.0] * 15 + [38.0] * 15, 12)
+    turns = np.repeat(np.arange(24), 15).tolist()
     assert judge(replace(CLEAN, end_to_end_ms=samples.tolist(), rounds=turns)).valid
 
 

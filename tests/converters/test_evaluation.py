@@ -267,7 +267,14 @@ def test_a_rule_under_which_int8_fails_its_gate_is_not_written(demo_int8: Made, 
     assert not (tmp_path / "x.vmeg").exists()
 
 
-def test_a_bundle_that_stores_no_logits_is_not_given_another_rule(bundle_copy: Path, tmp_path: Path) -> None:
+def test_a_bundle_that_stores_no_logits_is_not_given_another_rule(
+    bundle_copy: Path, reseal: Callable, tmp_path: Path
+) -> None:
+    parity = bundle_copy / "parity.json"
+    content = json.loads(parity.read_text())
+    del content["logits"]
+    parity.write_text(json.dumps(content))
+    reseal(bundle_copy)
     with pytest.raises(UsageError, match="holds no logits"):
         decision_fit.write_fitted(open_bundle(bundle_copy), RULE, tmp_path / "x.vmeg", replace_it=False)
     assert not (tmp_path / "x.vmeg").exists()
@@ -277,7 +284,8 @@ def test_a_file_that_does_not_open_is_counted_and_named(vmeg_edge: Callable, tab
     (tmp_path / "good.png").write_bytes((table.parent / "00.png").read_bytes())
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
     (tmp_path / "l.csv").write_text("path,label\ngood.png,normal\nbad.png,ventriculomegaly\n")
-    ran = vmeg_edge("evaluate", tmp_path / "l.csv", "--json", "--resamples", 10, "--plot", tmp_path / "p.png")
+    options = ("--backend", "onnxruntime", "--json", "--resamples", 10, "--plot", tmp_path / "p.png")
+    ran = vmeg_edge("evaluate", tmp_path / "l.csv", *options)
     assert ran.code == 0, ran.err
     content = json.loads(ran.out)
     (lost,) = content["lost"].values()
@@ -311,7 +319,8 @@ def test_options_that_cannot_be_honoured(
 
 
 def test_the_public_frames_are_evaluated_whole(vmeg_edge: Callable) -> None:
-    ran = vmeg_edge("evaluate", shared_data("fetal_brain", "labels.csv"), "--json", "--resamples", 10)
+    labels = shared_data("fetal_brain", "labels.csv")
+    ran = vmeg_edge("evaluate", labels, "--backend", "onnxruntime", "--json", "--resamples", 10)
     assert ran.code == 0, ran.err
     (subject,) = json.loads(ran.out)["subjects"]
     assert (subject["frames"], subject["positives"]) == (97, 32)

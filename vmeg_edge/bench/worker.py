@@ -72,17 +72,9 @@ class _Case:
         imported_ns = time.perf_counter_ns()
         case, plan = asked["case"], asked["plan"]
         self._streams = case["streams"]
-        self._scorers = [
-            loading.load(
-                plan["bundle"],
-                backend=case["backend"],
-                device=case["device"],
-                threads=case["threads"] // self._streams,
-                hint=case["hint"],
-                cache=plan["cache"],
-                self_test=plan["self_test"],
-            )
-        ]
+        options = {name: case[name] for name in ("backend", "device", "hint")}
+        options |= {"threads": case["threads"] // self._streams, "cache": plan["cache"]}
+        self._scorers = [loading.load(plan["bundle"], self_test=plan["self_test"], **options)]
         loaded_ns = time.perf_counter_ns()
 
         from vmeg_edge.bench import held, machine, scenarios
@@ -126,17 +118,7 @@ class _Case:
             "overhead_ms": scenarios.own_overhead_ms(result, self._frames),
         }
         while len(self._scorers) < self._streams:
-            self._scorers.append(
-                loading.load(
-                    plan["bundle"],
-                    backend=case["backend"],
-                    device=case["device"],
-                    threads=case["threads"] // self._streams,
-                    hint=case["hint"],
-                    cache=plan["cache"],
-                    self_test=False,
-                )
-            )
+            self._scorers.append(loading.load(plan["bundle"], self_test=False, **options))
         gc.collect()
 
     def slice(self) -> dict[str, Any]:

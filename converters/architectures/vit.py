@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import ClassVar, Literal, TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vmeg_edge.errors import UsageError
+
+from .network import DropPath, Family, Network
 
 Pool: TypeAlias = Literal["mean", "token"]
 
@@ -19,6 +22,8 @@ HEAD_WIDTH = 64  # every published ViT of these sizes has heads of 64 channels
 
 _NAMES = {(192, 12): "ViT-Ti", (384, 12): "ViT-S", (768, 12): "ViT-B", (1024, 24): "ViT-L"}
 _CAM_LAYER = re.compile(r"blocks\.(\d{1,4})\.norm1")
+_BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
+_SPREAD = 0.02  # timm's standard deviation for linear weights
 
 
 @dataclass(frozen=True)
@@ -134,23 +139,24 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer block."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, drop_path: float = 0.0) -> None:
         """Hold attention and MLP, each behind a LayerNorm."""
         super().__init__()
         self.norm1 = nn.LayerNorm(config.dim, eps=config.eps)
         self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(config.dim, eps=config.eps)
         self.mlp = Mlp(config)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``[N, T, C]`` to the block's output and what its ``norm1`` said, each ``[N, T, C]``."""
         seen: Tensor = self.norm1(x)
-        x = x + self.attn(seen)
-        x = x + self.mlp(self.norm2(x))
+        x = x + self.drop_path(self.attn(seen))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x, seen
 
 
-class ViT(nn.Module):
+class ViT(Network):
     """A ViT classifier that also returns the activations behind its heat map.
 
     Parameter names are timm's and MAE's. ``cam_layer`` is ``blocks.K.norm1``, by default of the last block.
@@ -158,16 +164,23 @@ class ViT(nn.Module):
     Raises `UsageError` when ``cam_layer`` names no such layer.
     """
 
-    def __init__(self, config: ViTConfig, *, cam_layer: str | None = None) -> None:
+    family: ClassVar[Family] = "vit"
+    first_conv: ClassVar[str] = "patch_embed.proj"
+    head_name: ClassVar[str] = "head"
+
+    def __init__(self, config: ViTConfig, *, cam_layer: str | None = None, drop_path: float = 0.0) -> None:
         """Build the layers; their weights are torch's defaults until a state dict is loaded."""
         super().__init__()
         self.config = config
         self.cam_layer = cam_layer or config.cam_layer
         self.cam_block = _cam_block(self.cam_layer, config.depth)
+        self.grid = (config.grid, config.grid)
+        self.channels = config.dim
         self.patch_embed = PatchEmbedding(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.dim))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        last = max(config.depth - 1, 1)
+        self.blocks = nn.ModuleList(Block(config, drop_path * place / last) for place in range(config.depth))
         final = nn.LayerNorm(config.dim, eps=config.eps)
         # The name is what tells the two poolings apart in a state dict.
         self.add_module("fc_norm" if config.pool == "mean" else "norm", final)
@@ -192,6 +205,46 @@ class ViT(nn.Module):
         else:
             x = self.get_submodule("norm")(x[:, 0])  # [N, C]; LayerNorm works on each token by itself
         return self.head(x), activations
+
+    def initialise(self, seed: int) -> None:
+        """Linear weights from N(0, 0.02²), biases zero, norms one, sine-cosine positions as MAE starts from."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, (nn.Linear, nn.Conv2d)):
+                    module.weight.normal_(0, _SPREAD, generator=generator)
+                    if module.bias is not None:
+                        module.bias.zero_()
+                elif isinstance(module, nn.LayerNorm):
+                    module.reset_parameters()
+            self.cls_token.normal_(0, _SPREAD, generator=generator)
+            self.pos_embed.copy_(sine_positions(self.config.grid, self.config.dim))
+
+    @property
+    def stages(self) -> int:
+        """The embedding, each block, and what follows: MAE's layers for layer-wise decay."""
+        return self.config.depth + 2
+
+    def stage_of(self, parameter: str) -> int:
+        """0 for embedding, class token and positions, then the blocks, then the last norm and the head."""
+        match = _BLOCK.match(parameter)
+        if match:
+            return int(match[1]) + 1
+        return 0 if parameter.startswith(("patch_embed.", "cls_token", "pos_embed")) else self.config.depth + 1
+
+
+def sine_positions(grid: int, dim: int) -> Tensor:
+    """Two-dimensional sine-cosine positions (Vaswani et al. 2017; MAE's choice), ``[1, 1 + grid², dim]``.
+
+    Each axis has half of the channels; what four does not divide stays zero.
+    """
+    quarter = dim // 4
+    angles = np.outer(np.arange(grid), 1 / 10_000 ** (np.arange(quarter) / max(quarter, 1)))
+    waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)  # [grid, dim/2]
+    rows, columns = np.repeat(waves, grid, axis=0), np.tile(waves, (grid, 1))
+    positions = np.zeros((1, 1 + grid * grid, dim), np.float32)
+    positions[0, 1:, : 4 * quarter] = np.concatenate([columns, rows], axis=1)
+    return torch.from_numpy(positions)
 
 
 def _cam_block(layer: str, depth: int) -> int:

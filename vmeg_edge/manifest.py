@@ -25,23 +25,86 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
-class Architecture(_Strict):
-    """The network, in the words of its paper. ``pool`` is the mean of the patch tokens or the class token."""
+Head = Literal["trained", "random"]
+Count = Annotated[int, Field(ge=1, le=128)]
+Channels = Annotated[int, Field(ge=1, le=8192)]
+
+
+class ViTArchitecture(_Strict):
+    """A Vision Transformer, in the words of its paper. ``pool`` is the mean of the patch tokens or the class token."""
 
     family: Literal["vit"]
     patch: int = Field(ge=1, le=64)
     dim: int = Field(ge=1, le=4096)
-    depth: int = Field(ge=1, le=128)
-    heads: int = Field(ge=1, le=128)
+    depth: Count
+    heads: Count
     pool: Literal["mean", "token"]
-    head: Literal["trained", "random"]
+    head: Head
+
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+        return f"ViT of {self.depth} blocks, {self.dim} channels"
+
+    def check_grid(self, grid: tuple[int, int], size: tuple[int, int]) -> None:
+        """Raise `ValueError` where a grid (rows, columns) is not that of an input of ``size`` (height, width)."""
+        if (grid[0] * self.patch, grid[1] * self.patch) != size:
+            raise ValueError("explanation.grid times architecture.patch must be the input size")
+
+
+class _Convolutional(_Strict):
+    """A network whose heat map may be of any of its stages."""
+
+    def check_grid(self, grid: tuple[int, int], size: tuple[int, int]) -> None:
+        """Raise `ValueError` where a grid (rows, columns) cannot be that of an input of ``size`` (height, width)."""
+        if min(grid) < 1 or size[0] % grid[0] or size[1] % grid[1]:
+            raise ValueError("explanation.grid must divide the input size")
+
+
+class ResNetArchitecture(_Convolutional):
+    """A ResNet: the kind of its blocks, their count in each of four stages, and the stem's channels."""
+
+    family: Literal["resnet"]
+    kind: Literal["basic", "bottleneck"]
+    blocks: tuple[Count, Count, Count, Count]
+    width: Channels
+    head: Head
+
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+        depth = 2 + sum(self.blocks) * (3 if self.kind == "bottleneck" else 2)
+        return f"ResNet of {depth} layers, {self.width} channels at the stem"
+
+
+class VGGArchitecture(_Convolutional):
+    """A VGG: each stage's convolutions and channels, and the two hidden layers that read ``pooled`` squared positions.
+
+    A batch norm is folded into the convolutions, and said here.
+    """
+
+    family: Literal["vgg"]
+    convolutions: Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)]
+    widths: Annotated[tuple[Channels, ...], Field(min_length=1, max_length=8)]
+    hidden: int = Field(ge=1, le=65_536)
+    pooled: int = Field(ge=1, le=64)
+    batch_norm: bool
+    head: Head
+
+    @property
+    def summary(self) -> str:
+        """A few words for people."""
+        return f"VGG of {sum(self.convolutions) + 3} layers, up to {max(self.widths)} channels"
+
+
+Architecture = Annotated[ViTArchitecture | ResNetArchitecture | VGGArchitecture, Field(discriminator="family")]
 
 
 class Input(_Strict):
     """The tensor ``pixels``: uint8 ``[1, height, width, 3]``, RGB.
 
     ``resize`` is the trainer's method, with Pillow's semantics; the whole region is stretched to the size.
-    ``mean`` and ``std`` (of pixels in 0..1) are already folded into the graph and recorded here.
+    ``mean`` and ``std`` (of pixels in 0..1) are part of the graph and recorded here.
     """
 
     width: int = Field(ge=16, le=2048)
@@ -165,9 +228,7 @@ class Manifest(_Strict):
             raise ValueError(f"positive {self.positive!r} is not one of the labels")
         if any(s <= 0 or not math.isfinite(s) for s in self.input.std):
             raise ValueError("input.std must be positive")
-        rows, columns = self.explanation.grid
-        if rows * self.architecture.patch != self.input.height or columns * self.architecture.patch != self.input.width:
-            raise ValueError("explanation.grid times architecture.patch must be the input size")
+        self.architecture.check_grid(self.explanation.grid, (self.input.height, self.input.width))
         return self
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from models import Model, input_of
 
 from vmeg_edge.bundle import sha256_of, write_bundle
-from vmeg_edge.manifest import Architecture, Artefact, Checkpoint, DecisionRule, Explanation, Manifest
+from vmeg_edge.manifest import Artefact, Checkpoint, DecisionRule, Explanation, Manifest, ViTArchitecture
 
 
 def make(model: Model) -> Path:
@@ -23,7 +23,7 @@ def make(model: Model) -> Path:
     manifest = Manifest(
         schema_version=1,
         name=model.name,
-        architecture=Architecture(
+        architecture=ViTArchitecture(
             family="vit",
             patch=config.patch,
             dim=config.dim,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vmeg_edge.errors import UsageError
+from vmeg_edge.manifest import Architecture, Head
 
 Family: TypeAlias = Literal["vit", "resnet", "vgg"]
 
@@ -32,6 +33,9 @@ class Config(Protocol):
     def weights(self) -> int:
         """How many numbers the model holds, give or take its biases and norms."""
 
+    def entry(self, head: Head) -> Architecture:
+        """What a manifest says of this shape."""
+
 
 class Network(nn.Module):
     """A classifier that returns logits ``[N, classes]`` and the activations ``[N, h*w, C]`` behind its heat map.
@@ -44,6 +48,7 @@ class Network(nn.Module):
     first_conv: ClassVar[str]
     head_name: ClassVar[str]
 
+    config: Config
     cam_layer: str
     grid: tuple[int, int]
     channels: int

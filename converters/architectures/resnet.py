@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vmeg_edge.errors import UsageError
+from vmeg_edge.manifest import Head, ResNetArchitecture
 
 from .network import DropPath, Family, Network
 
@@ -81,6 +82,10 @@ class ResNetConfig:
                 inputs = outputs
         return total + self.classes * inputs
 
+    def entry(self, head: Head) -> ResNetArchitecture:
+        """What a manifest says of this shape."""
+        return ResNetArchitecture(family="resnet", kind=self.kind, blocks=self.blocks, width=self.width, head=head)
+
 
 class Basic(nn.Module):
     """Two 3x3 convolutions beside a shortcut."""
@@ -135,8 +140,8 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 class ResNet(Network):
     """A ResNet classifier that also returns the activations behind its heat map.
 
-    ``cam_layer`` is ``layer1`` to ``layer4``, by default the last: 7x7 positions at 224 pixels. Raises `UsageError` when
-    it names no such layer.
+    ``cam_layer`` is ``layer1`` to ``layer4``, by default the last: 7x7 positions at 224 pixels. Raises `UsageError`
+    when it names no such layer.
     """
 
     family: ClassVar[Family] = "resnet"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vmeg_edge.errors import UsageError
+from vmeg_edge.manifest import Head, VGGArchitecture
 
 from .network import Family, Network
 
@@ -78,12 +79,24 @@ class VGGConfig:
             inputs = width
         return total + self.hidden * (inputs * self.pooled**2 + self.hidden + self.classes)
 
+    def entry(self, head: Head) -> VGGArchitecture:
+        """What a manifest says of this shape."""
+        return VGGArchitecture(
+            family="vgg",
+            convolutions=self.convolutions,
+            widths=self.widths,
+            hidden=self.hidden,
+            pooled=self.pooled,
+            batch_norm=self.batch_norm,
+            head=head,
+        )
+
 
 class VGG(Network):
     """A VGG classifier that also returns the activations behind its heat map.
 
-    ``cam_layer`` is ``features.K`` of a ReLU or a pooling: by default the last pooling (7x7 positions at 224 pixels); the
-    ReLU before it has 14x14. Raises `UsageError` when it names no such layer.
+    ``cam_layer`` is ``features.K`` of a ReLU or a pooling: by default the last pooling (7x7 positions at 224 pixels);
+    the ReLU before it has 14x14. Raises `UsageError` when it names no such layer.
     """
 
     family: ClassVar[Family] = "vgg"

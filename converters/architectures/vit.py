@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vmeg_edge.errors import UsageError
+from vmeg_edge.manifest import Head, ViTArchitecture
 
 from .network import DropPath, Family, Network
 
@@ -85,6 +86,18 @@ class ViTConfig:
         block = self.dim * (4 * self.dim + 2 * self.hidden)
         embedding = self.dim * (CHANNELS * self.patch**2 + self.grid**2 + 1)
         return self.depth * block + embedding + self.classes * self.dim
+
+    def entry(self, head: Head) -> ViTArchitecture:
+        """What a manifest says of this shape."""
+        return ViTArchitecture(
+            family="vit",
+            patch=self.patch,
+            dim=self.dim,
+            depth=self.depth,
+            heads=self.heads,
+            pool=self.pool,
+            head=head,
+        )
 
 
 class PatchEmbedding(nn.Module):

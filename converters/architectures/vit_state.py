@@ -4,46 +4,51 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vmeg_edge.errors import CheckpointError
+from vmeg_edge.errors import CheckpointError, UsageError
 
-from .vit import CHANNELS, HEAD_WIDTH, Pool, ViT, ViTConfig
-
-State = dict[str, Tensor]
+from .known import AnyConfig
+from .state import MAX_CLASSES, MAX_DIM, Asked, Settled, State, head_classes, matrix, shape_of, too_big, without
+from .vit import CHANNELS, HEAD_WIDTH, Pool, ViTConfig
 
 PATCH = 16
 PATCH_WEIGHT = "patch_embed.proj.weight"
 DECODER = ("decoder_", "mask_token")  # what only MAE's pre-training used
-MAX_DIM = 8192
-MAX_CLASSES = 10_000
 BATCH_NORM_EPS = 1e-6  # MAE's linear probe: BatchNorm1d(affine=False, eps=1e-6) before the linear layer
-MAX_BYTES = 2**31 - 1  # one ONNX file, a protocol buffer, holds no more
 
 _BLOCK = re.compile(r"blocks\.(\d{1,4})\.")
 
 
-def show(keys: Iterable[str], most: int = 3) -> str:
-    """Name keys that a file brought: quoted, short, and the first few only, since they may be hostile."""
-    names = [repr(key)[:80] for key in keys]
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+class ViTReader:
+    """MAE's, USF-MAE's and timm's ViTs."""
 
+    anchor = PATCH_WEIGHT
+    head = "head."
+    norms = ("norm.", "fc_norm.")
+    training_only = DECODER
 
-def shape_of(shape: Iterable[int]) -> str:
-    """Write a shape as an error does, ``[2, 192]``."""
-    return str(list(shape))
+    def width(self, state: State, source: str) -> int:
+        """The tokens' channels. Raises `CheckpointError` where the patch embedding is not ours."""
+        return width(state, source)
 
+    def settle(self, state: State, asked: Asked, source: str, head_source: str) -> Settled:
+        """Fold a linear probe's norm, settle the pooling, read the shape. Raises `CheckpointError`, `UsageError`."""
+        if asked.pool not in (None, "mean", "token"):
+            raise UsageError(f"pool is {asked.pool!r}; choose mean or token")
+        state, folded = fold_batch_norm(state, width(state, source), head_source)
+        wanted = cast("Pool | None", asked.pool)
+        state, dropped, pool = choose_pool(state, wanted, fresh=asked.fresh, source=source)
+        return Settled(state, infer_config(state, pool, asked.heads, source), dropped, folded)
 
-def without(state: State, prefix: str | tuple[str, ...]) -> tuple[State, tuple[str, ...]]:
-    """Split off the keys that start with ``prefix``: what is left, and the sorted names of what went."""
-    gone = tuple(sorted(key for key in state if key.startswith(prefix)))
-    return {key: value for key, value in state.items() if not key.startswith(prefix)}, gone
+    def resized(self, state: State, config: AnyConfig) -> State:
+        """The positions interpolated to the grid of ``config``."""
+        grid = config.image_size // PATCH
+        return {**state, "pos_embed": interpolate_positions(state["pos_embed"], grid)}
 
 
 def width(state: State, source: str) -> int:
@@ -61,19 +66,6 @@ def width(state: State, source: str) -> int:
     if weight.shape[0] > MAX_DIM:
         raise CheckpointError(f"{source}: {PATCH_WEIGHT} has {weight.shape[0]} channels; at most {MAX_DIM} are known")
     return int(weight.shape[0])
-
-
-def check_plain(state: State, source: str) -> None:
-    """Raise `CheckpointError` naming a tensor that is not a dense array of floats, before any is touched.
-
-    A batch norm's ``num_batches_tracked`` counts, and is left alone.
-    """
-    for key, value in state.items():
-        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_nested:
-            raise CheckpointError(f"{source}: {key} is a sparse, quantized or empty tensor; save it as float32")
-        if not value.dtype.is_floating_point and not key.endswith(".num_batches_tracked"):
-            dtype = str(value.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{source}: {key} is {dtype}; expected float32, float16 or bfloat16 weights")
 
 
 def fold_batch_norm(state: State, dim: int, source: str) -> tuple[State, tuple[str, ...]]:
@@ -108,12 +100,6 @@ def fold_batch_norm(state: State, dim: int, source: str) -> tuple[State, tuple[s
     shift = parts["0.bias"] - parts["0.running_mean"] * scale
     weight = parts["1.weight"]
     return {**rest, "head.weight": weight * scale, "head.bias": parts["1.bias"] + weight @ shift}, folded
-
-
-def random_head(dim: int, classes: int, seed: int) -> State:
-    """Make an untrained head: weights from N(0, 0.02²), by NumPy so that no torch alters it; biases zero."""
-    weight = np.random.default_rng(seed).normal(0.0, 0.02, (classes, dim)).astype(np.float32)
-    return {"head.weight": torch.from_numpy(weight), "head.bias": torch.zeros(classes)}
 
 
 def choose_pool(state: State, pool: Pool | None, *, fresh: bool, source: str) -> tuple[State, tuple[str, ...], Pool]:
@@ -158,21 +144,17 @@ def infer_config(state: State, pool: Pool, heads: int | None, source: str) -> Vi
         heads = dim // HEAD_WIDTH
     blocks = {int(match[1]) for key in state if (match := _BLOCK.match(key))}
     depth = max(len(blocks), 1)
-    positions = _matrix(state, "pos_embed", 3, f"[1, 1 + n, {dim}]", source)
+    positions = matrix(state, "pos_embed", 3, f"[1, 1 + n, {dim}]", source)
     grid = math.isqrt(max(positions.shape[1] - 1, 0))
     if grid < 1 or positions.shape != (1, 1 + grid * grid, dim):
         raise CheckpointError(
             f"{source}: pos_embed has shape {shape_of(positions.shape)}; "
             f"expected [1, 1 + n, {dim}] with n a square: the class token, then the patches"
         )
-    hidden = _matrix(state, "blocks.0.mlp.fc1.weight", 2, f"[hidden, {dim}]", source).shape[0]
-    classes = _matrix(state, "head.weight", 2, f"[classes, {dim}]", source).shape[0]
-    if classes < 2 or hidden < 1:
-        key = "head.weight" if classes < 2 else "blocks.0.mlp.fc1.weight"
-        raise CheckpointError(
-            f"{source}: {key} has {min(classes, hidden)} rows; at least {2 if classes < 2 else 1} expected "
-            "(a sigmoid's one row w is a softmax's two rows, 0 and w)"
-        )
+    hidden = matrix(state, "blocks.0.mlp.fc1.weight", 2, f"[hidden, {dim}]", source).shape[0]
+    if hidden < 1:
+        raise CheckpointError(f"{source}: blocks.0.mlp.fc1.weight has no row; at least 1 expected")
+    classes = head_classes(state, "head.", dim, source)
     config = ViTConfig(
         image_size=grid * PATCH,
         patch=PATCH,
@@ -186,49 +168,6 @@ def infer_config(state: State, pool: Pool, heads: int | None, source: str) -> Vi
     )
     too_big(config, source)
     return config
-
-
-def too_big(config: ViTConfig, source: str) -> None:
-    """Raise `CheckpointError` before anything is allocated for a model that no single ONNX file can hold."""
-    if config.weights * 4 > MAX_BYTES:
-        raise CheckpointError(
-            f"{source}: a ViT of dim {config.dim}, depth {config.depth} and {config.grid**2} patches "
-            "is over 2 GB in float32; choose a smaller model or image size (ViT-L at 224 pixels fits)"
-        )
-
-
-def _matrix(state: State, key: str, ndim: int, expected: str, source: str) -> Tensor:
-    """Return a tensor that the architecture is read from, of the right rank."""
-    if key not in state:
-        raise CheckpointError(f"{source}: no {key}, expected {expected}; give a whole encoder's state dict")
-    if state[key].ndim != ndim:
-        raise CheckpointError(f"{source}: {key} has shape {shape_of(state[key].shape)}; expected {expected}")
-    return state[key]
-
-
-def check(state: State, config: ViTConfig, source: str) -> None:
-    """Compare keys and shapes with the model's own; raise `CheckpointError` naming what differs.
-
-    Nothing is allocated: the model is built on torch's meta device.
-    """
-    with torch.device("meta"):
-        expected = {key: tuple(value.shape) for key, value in ViT(config).state_dict().items()}
-    missing = [key for key in expected if key not in state]
-    if missing:
-        also = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise CheckpointError(
-            f"{source}: no {missing[0]}, expected {shape_of(expected[missing[0]])}{also}; "
-            f"give a whole {config.name} state dict"
-        )
-    unexpected = sorted(key for key in state if key not in expected)
-    if unexpected:
-        raise CheckpointError(
-            f"{source}: unexpected {show(unexpected)}; a plain {config.name} has no such key, "
-            "so its scores would differ: remove it only if it is unused"
-        )
-    for key, shape in expected.items():
-        if tuple(state[key].shape) != shape:
-            raise CheckpointError(f"{source}: {key} has shape {shape_of(state[key].shape)}; expected {shape_of(shape)}")
 
 
 def interpolate_positions(positions: Tensor, grid: int) -> Tensor:

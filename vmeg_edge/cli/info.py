@@ -121,8 +121,8 @@ def _collect() -> dict[str, Any]:
         manifest = bundle.manifest
         demo = {
             "digest": bundle.digest,
-            "summary": f"{manifest.name} ({bundle.digest[:12]}), {manifest.architecture.family} of "
-            f"{manifest.architecture.depth} blocks, {manifest.input.width}x{manifest.input.height}, "
+            "summary": f"{manifest.name} ({bundle.digest[:12]}), {manifest.architecture.summary}, "
+            f"{manifest.input.width}x{manifest.input.height}, "
             f"for {', '.join(manifest.artefacts)}; {manifest.intended_use}",
         }
     except VmegError as error:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from vmeg_edge.errors import FrameError, UsageError
 from vmeg_edge.outputs import PendingFile
 
-from .architectures.vit import ViT
+from .architectures.batch_norm import folded
+from .architectures.network import Network
 
 Reference: TypeAlias = Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 
@@ -28,38 +29,55 @@ _BATCH = 8  # frames that the reference holds at once: about 100 MB of attention
 
 
 class _FromPixels(nn.Module):
-    """The model behind its uint8 input."""
+    """The model behind its uint8 input, and behind ``normalise`` (scale and shift) where that is no part of it."""
 
-    def __init__(self, model: ViT) -> None:
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: Network, normalise: tuple[Tensor, Tensor] | None = None) -> None:
         super().__init__()
         self.model = model
+        self.normalise = normalise is not None
+        if normalise is not None:
+            self.register_buffer("scale", normalise[0])
+            self.register_buffer("shift", normalise[1])
 
     def forward(self, pixels: Tensor) -> Any:
         """Score ``[N, H, W, 3]`` uint8. The cast comes first: TensorRT refuses to transpose uint8."""
-        return self.model(pixels.to(torch.float32).permute(0, 3, 1, 2))  # [N, 3, H, W], 0..255
+        x = pixels.to(torch.float32).permute(0, 3, 1, 2)  # [N, 3, H, W], 0..255
+        if self.normalise:
+            x = x * self.scale + self.shift
+        return self.model(x)
 
 
-def export(model: ViT, path: str | PathLike[str], *, mean: Sequence[float], std: Sequence[float]) -> onnx.ModelProto:
+def export(
+    model: Network, path: str | PathLike[str], *, mean: Sequence[float], std: Sequence[float]
+) -> onnx.ModelProto:
     """Write ``model`` as one ONNX file and return what was written.
 
     Input ``pixels`` uint8 ``[1, H, W, 3]`` RGB; outputs ``logits`` float32 ``[1, classes]`` and
     ``activations`` float32 ``[1, h*w, C]``. ``(x / 255 - mean) / std``, one number a channel as in training,
-    is folded into the patch embedding, which never pads, so the fold is exact. Shapes are static, the same
-    model gives the same bytes, and nothing of the exporting machine is in them.
+    is folded into a first convolution that never pads (a ViT's patch embedding), where the fold is exact; before one
+    that pads with zeros it stays two nodes. Batch norms are folded into the convolutions before them. Shapes are
+    static, the same model gives the same bytes, and nothing of the exporting machine is in them.
 
     Raises `UsageError` for a mean or std that is none, `OutputError` where ``path`` cannot be written.
     """
-    folded = _folded(model, *_normalisation(mean, std))
+    means, stds = _normalisation(mean, std)
+    if model.get_submodule(model.first_conv).padding == (0, 0):
+        behind = _FromPixels(_with_normalisation(model, means, stds))
+    else:
+        behind = _FromPixels(folded(model), _scale_and_shift(means, stds))
     with PendingFile(path) as pending:
         side = model.config.image_size
-        proto = _traced(_FromPixels(folded), torch.zeros(1, side, side, 3, dtype=torch.uint8))
+        proto = _traced(behind, torch.zeros(1, side, side, 3, dtype=torch.uint8))
         _forget_the_exporter(proto)
         onnx.checker.check_model(proto)
         pending.write_bytes(proto.SerializeToString(deterministic=True))
     return proto
 
 
-def reference(model: ViT, *, mean: Sequence[float], std: Sequence[float]) -> Reference:
+def reference(model: Network, *, mean: Sequence[float], std: Sequence[float]) -> Reference:
     """Return the float32 reference that every artefact is compared with.
 
     It takes uint8 ``[N, H, W, 3]`` RGB, normalises as training did, and returns the logits ``[N, classes]``
@@ -89,10 +107,10 @@ def reference(model: ViT, *, mean: Sequence[float], std: Sequence[float]) -> Ref
                 logits.append(scores.numpy())
                 activations.append(seen.numpy())
         if not logits:
-            grid, config = model.config.grid, model.config
+            positions = model.grid[0] * model.grid[1]
             return (
-                np.empty((0, config.classes), np.float32),
-                np.empty((0, grid * grid, config.dim), np.float32),
+                np.empty((0, model.config.classes), np.float32),
+                np.empty((0, positions, model.channels), np.float32),
             )
         return np.concatenate(logits), np.concatenate(activations)
 
@@ -109,23 +127,27 @@ def _normalisation(mean: Sequence[float], std: Sequence[float]) -> tuple[list[fl
     return means, stds
 
 
-def _folded(model: ViT, mean: list[float], std: list[float]) -> ViT:
-    """Return the model with the normalisation inside its patch embedding, sharing every other weight.
+def _scale_and_shift(mean: list[float], std: list[float]) -> tuple[Tensor, Tensor]:
+    """``(x/255 - m)/s`` as ``x·scale + shift``, each float32 ``[1, 3, 1, 1]``, in float64 and rounded once."""
+    means, stds = (torch.tensor(values, dtype=torch.float64).reshape(1, 3, 1, 1) for values in (mean, std))
+    return (1 / (255 * stds)).float(), (-means / stds).float()
+
+
+def _with_normalisation(model: Network, mean: list[float], std: list[float]) -> Network:
+    """Return the model with the normalisation inside its first convolution, sharing every other weight.
 
     ``w·((x/255 - m)/s) + b = (w/(255 s))·x + (b - Σ w m/s)``, in float64 and rounded once.
     """
     state = model.state_dict()
-    weight = state["patch_embed.proj.weight"].double()  # [C, 3, 16, 16]
+    name = model.first_conv
+    weight = state[f"{name}.weight"].double()  # [C, 3, kernel, kernel]
     channel_mean, channel_std = (
         torch.tensor(values, dtype=torch.float64).reshape(1, 3, 1, 1) for values in (mean, std)
     )
     shift = (weight * (channel_mean / channel_std)).sum(dim=(1, 2, 3))  # [C]
-    state["patch_embed.proj.weight"] = (weight / (255 * channel_std)).float()
-    state["patch_embed.proj.bias"] = (state["patch_embed.proj.bias"].double() - shift).float()
-    with torch.device("meta"):
-        folded = ViT(model.config, cam_layer=model.cam_layer)
-    folded.load_state_dict(state, assign=True)
-    return folded.eval().requires_grad_(False)
+    state[f"{name}.weight"] = (weight / (255 * channel_std)).float()
+    state[f"{name}.bias"] = (state[f"{name}.bias"].double() - shift).float()
+    return model.with_state(state)
 
 
 def _traced(model: nn.Module, pixels: Tensor) -> onnx.ModelProto:

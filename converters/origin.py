@@ -18,10 +18,11 @@ from vmeg_edge.errors import UsageError
 from vmeg_edge.gate import GateArrays
 from vmeg_edge.golden import Golden, parse_golden
 from vmeg_edge.loading import direction_of, plane_gate_of
-from vmeg_edge.manifest import Architecture, Artefact, DecisionRule, Explanation, Input, Manifest, ResizeMethod
+from vmeg_edge.manifest import Artefact, DecisionRule, Explanation, Input, Manifest, ResizeMethod
 from vmeg_edge.manifest import Checkpoint as CheckpointEntry
 
 from . import checkpoint as checkpoints
+from .architectures.network import Network
 from .architectures.vit import Pool
 from .onnx_from_checkpoint import Reference, export, reference
 from .tools import tool_versions
@@ -38,14 +39,15 @@ DEFAULT_RULE = DecisionRule(temperature=1.0, threshold=0.5)
 class Training:
     """What the trainer knows and the weights do not say: input, labels, and where the probability is cut.
 
-    The defaults are USF-MAE's evaluation transform: nearest, 224 by 224, ImageNet's mean and deviation.
+    ``None`` is what the checkpoint's own record says; where it has none, USF-MAE's evaluation transform: nearest,
+    ImageNet's mean and deviation, and for two classes normal and ventriculomegaly, the second being positive.
     """
 
     labels: tuple[str, ...] | None = None
     positive: str | None = None
-    resize: ResizeMethod = "nearest"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    resize: ResizeMethod | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     decision: DecisionRule = DEFAULT_RULE
     trained_on: Literal["phantoms"] | None = None
     notes: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class Training:
 class Weights:
     """How to read the checkpoint: the options of `checkpoint.load`, and Eigen-CAM's layer."""
 
+    arch: str | None = None
     head: Path | None = None
     new_head: int | None = None
     pool: Pool | None = None
@@ -86,6 +89,7 @@ def from_checkpoint(source: Path, name: str, weights: Weights, training: Trainin
     """Read a checkpoint and export it. Raises `CheckpointError` or `UsageError`."""
     read = checkpoints.load(
         source,
+        arch=weights.arch,
         head=weights.head,
         new_head=weights.new_head,
         pool=weights.pool,
@@ -94,12 +98,13 @@ def from_checkpoint(source: Path, name: str, weights: Weights, training: Trainin
         seed=weights.seed,
     )
     model = read.model(cam_layer=weights.cam_layer)
-    manifest = _manifest(source, name, read, model.cam_layer, training, golden_origin)
+    manifest = _manifest(source, name, read, model, training, golden_origin)
+    mean, std = manifest.input.mean, manifest.input.std
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
-        export(model, path, mean=training.mean, std=training.std)
+        export(model, path, mean=mean, std=std)
         data = path.read_bytes()
-    truth = reference(model, mean=training.mean, std=training.std)
+    truth = reference(model, mean=mean, std=std)
     return Origin(manifest, data, truth, f"torch {torch.__version__} float32")
 
 
@@ -140,41 +145,41 @@ def _manifest(
     source: Path,
     name: str,
     read: checkpoints.Checkpoint,
-    cam_layer: str,
+    model: Network,
     training: Training,
     golden_origin: str,
 ) -> Manifest:
-    config = read.config
-    labels = training.labels or (DEFAULT_LABELS if config.classes == 2 else None)
+    config, record = read.config, read.record
+    said = None if record is None or read.head != "checkpoint" else record
+    labels = training.labels or (said.labels if said is not None else None)
+    labels = labels or (DEFAULT_LABELS if config.classes == 2 else None)
     if labels is None:
         raise UsageError(f"{source}: the head has {config.classes} classes; name them with --labels A,B,...")
     if len(labels) != config.classes:
         raise UsageError(f"{source}: the head has {config.classes} classes, and --labels names {len(labels)}")
-    positive = training.positive or labels[1]
+    positive = training.positive or (said.positive if said is not None and said.positive in labels else labels[1])
     if positive not in labels:
         raise UsageError(f"--positive {positive!r} is not one of the labels {', '.join(labels)}")
-    size = config.image_size
+    spec = Input(
+        width=config.image_size,
+        height=config.image_size,
+        resize=training.resize or (record.resize if record is not None else "nearest"),
+        mean=training.mean or (record.mean if record is not None else IMAGENET_MEAN),
+        std=training.std or (record.std if record is not None else IMAGENET_STD),
+    )
     return Manifest(
         schema_version=1,
         name=name,
-        architecture=Architecture(
-            family="vit",
-            patch=config.patch,
-            dim=config.dim,
-            depth=config.depth,
-            heads=config.heads,
-            pool=config.pool,
-            head="random" if read.head == "random" else "trained",
-        ),
-        input=Input(width=size, height=size, resize=training.resize, mean=training.mean, std=training.std),
+        architecture=config.entry("random" if read.head == "random" else "trained"),
+        input=spec,
         labels=labels,
         positive=positive,
         decision=training.decision,
-        explanation=Explanation(layer=cam_layer, grid=(config.grid, config.grid), channels=config.dim),
+        explanation=Explanation(layer=model.cam_layer, grid=model.grid, channels=model.channels),
         artefacts={"onnxruntime": Artefact(files=("model.onnx",), precision="float32")},
         checkpoint=CheckpointEntry(file=source.name, sha256=sha256_of(source)),
-        trained_on=training.trained_on,
+        trained_on=training.trained_on or (said.trained_on if said is not None else None),
         tools=tool_versions(),
         golden_origin=golden_origin,
-        notes=training.notes,
+        notes=(*(said.notes if said is not None else ()), *training.notes),
     )

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from vmeg_edge._version import __version__
 from vmeg_edge.backends import cache_folder, why_unusable
@@ -15,7 +14,7 @@ from vmeg_edge.bundle import open_bundle
 from vmeg_edge.errors import OutputError, VmegError
 from vmeg_edge.manifest import DecisionRule, Precision
 
-from .architectures.vit import ViT, ViTConfig
+from .architectures.known import ARCHITECTURES, network
 from .bundle_from_model import Quantization, convert
 from .calibration import PHANTOMS
 from .candidates import PRECISIONS, Report
@@ -23,18 +22,10 @@ from .origin import Training, Weights
 
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: this model was never trained; its speed is that of its size, its scores mean nothing."
 
-ARCHITECTURES = {
-    "vit_tiny": ViTConfig(dim=192, depth=12, heads=3),
-    "vit_small": ViTConfig(dim=384, depth=12, heads=6),
-    "vit_base": ViTConfig(dim=768, depth=12, heads=12),
-    "vit_large": ViTConfig(dim=1024, depth=24, heads=16),
-}
-
 # An untrained model says 0.5 of everything: at a bare threshold, each rounding would count as a flipped decision.
 UNDECIDED = DecisionRule(temperature=1.0, threshold=0.5, abstain=(0.25, 0.75), origin="random weights")
 
 _SEED = 0
-_SPREAD = 0.02  # MAE's and timm's standard deviation for linear weights
 _HERE = ("onnxruntime", "openvino")
 
 
@@ -61,8 +52,9 @@ def random_bundle(arch: str, precision: Precision, targets: tuple[str, ...], rep
         ) from None
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = Path(scratch) / f"{arch}-random.pt"
-        state = _seeded(ARCHITECTURES[arch]).state_dict()
-        encoder = {name: value for name, value in state.items() if not name.startswith("head.")}
+        model = network(ARCHITECTURES[arch])
+        model.initialise(_SEED)
+        encoder = {name: value for name, value in model.state_dict().items() if not name.startswith(model.head_name)}
         torch.save({"model": encoder}, checkpoint)
         convert(
             checkpoint,
@@ -76,21 +68,6 @@ def random_bundle(arch: str, precision: Precision, targets: tuple[str, ...], rep
             report=report,
         ).check()
     return path
-
-
-def _seeded(config: ViTConfig) -> ViT:
-    """Weights as they stand before training: normal with a deviation of 0.02, biases zero, norms one."""
-    model = ViT(config)
-    generator = torch.Generator().manual_seed(_SEED)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                module.weight.normal_(0, _SPREAD, generator=generator)
-                if module.bias is not None:
-                    module.bias.zero_()
-        for parameter in (model.cls_token, model.pos_embed):
-            parameter.normal_(0, _SPREAD, generator=generator)
-    return model.eval()
 
 
 def _plain(version: str) -> str:

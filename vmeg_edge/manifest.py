@@ -44,7 +44,7 @@ class ViTArchitecture(_Strict):
     @property
     def summary(self) -> str:
         """A few words for people."""
-        return f"ViT of {self.depth} blocks, {self.dim} channels"
+        return f"ViT of {self.depth} blocks, {self.dim} channels, patches of {self.patch}"
 
     def check_grid(self, grid: tuple[int, int], size: tuple[int, int]) -> None:
         """Raise `ValueError` where a grid (rows, columns) is not that of an input of ``size`` (height, width)."""

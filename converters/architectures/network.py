@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ class Network(nn.Module):
     def twin(self) -> Network:
         """The same network on torch's meta device, without weights and without stochastic depth."""
         with torch.device("meta"):
-            return type(self)(self.config, cam_layer=self.cam_layer)  # type: ignore[call-arg]
+            return type(self)(self.config, cam_layer=self.cam_layer)
 
     def with_state(self, state: Mapping[str, Tensor]) -> Network:
         """A network of this shape with these weights, sharing their memory, in evaluation mode."""
@@ -80,10 +80,6 @@ class Network(nn.Module):
     def stage_of(self, parameter: str) -> int:
         """The stage that a parameter belongs to: 0 at the pixels, ``stages - 1`` at the head."""
         raise NotImplementedError
-
-    def __getattr__(self, name: str) -> Any:
-        """Declared for type checkers: torch finds parameters and submodules here."""
-        return super().__getattr__(name)
 
 
 class DropPath(nn.Module):

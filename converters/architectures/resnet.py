@@ -148,6 +148,8 @@ class ResNet(Network):
     first_conv: ClassVar[str] = "conv1"
     head_name: ClassVar[str] = "fc"
 
+    config: ResNetConfig
+
     def __init__(self, config: ResNetConfig, *, cam_layer: str | None = None, drop_path: float = 0.0) -> None:
         """Build the layers; their weights are torch's defaults until a state dict is loaded."""
         super().__init__()

@@ -47,10 +47,21 @@ class Reader(Protocol):
     ``norms`` are prefixes that may come with a head, ``training_only`` those that inference has no use for.
     """
 
-    anchor: str
-    head: str
-    norms: tuple[str, ...]
-    training_only: tuple[str, ...]
+    @property
+    def anchor(self) -> str:
+        """Such as ``conv1.weight``."""
+
+    @property
+    def head(self) -> str:
+        """Such as ``fc.``."""
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """Such as ``fc_norm.``."""
+
+    @property
+    def training_only(self) -> tuple[str, ...]:
+        """Such as MAE's decoder."""
 
     def width(self, state: State, source: str) -> int:
         """Channels that the head reads. Raises `CheckpointError` where the anchor is not of this family."""

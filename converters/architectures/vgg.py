@@ -103,6 +103,8 @@ class VGG(Network):
     first_conv: ClassVar[str] = "features.0"
     head_name: ClassVar[str] = "classifier.6"
 
+    config: VGGConfig
+
     def __init__(self, config: VGGConfig, *, cam_layer: str | None = None, drop_path: float = 0.0) -> None:
         """Build the layers; their weights are torch's defaults until a state dict is loaded."""
         super().__init__()
@@ -122,12 +124,11 @@ class VGG(Network):
         )
         self.cam_layer = cam_layer or f"features.{len(self.features) - 1}"
         self.cam_index = _cam_index(self.cam_layer, self.features)
-        pools = sum(isinstance(layer, nn.MaxPool2d) for layer in self.features[: self.cam_index + 1])
+        pools = sum(isinstance(layer, nn.MaxPool2d) for layer in list(self.features)[: self.cam_index + 1])
         side = config.image_size >> pools
         self.grid = (side, side)
-        self.channels = [layer for layer in self.features[: self.cam_index] if isinstance(layer, nn.Conv2d)][
-            -1
-        ].out_channels
+        convolutions = [layer for layer in list(self.features)[: self.cam_index] if isinstance(layer, nn.Conv2d)]
+        self.channels = convolutions[-1].out_channels
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Score normalised float32 ``[N, 3, H, W]``: logits ``[N, classes]`` and activations ``[N, h*w, C]``."""
@@ -173,7 +174,7 @@ class VGG(Network):
         """Convolutions by the poolings before them, then the classifier's layers one by one."""
         match = _FEATURE.match(parameter)
         if match:
-            return sum(isinstance(layer, nn.MaxPool2d) for layer in self.features[: int(match[1])])
+            return sum(isinstance(layer, nn.MaxPool2d) for layer in list(self.features)[: int(match[1])])
         return len(self.config.convolutions) + int(parameter.split(".")[1]) // 3
 
 

@@ -181,6 +181,8 @@ class ViT(Network):
     first_conv: ClassVar[str] = "patch_embed.proj"
     head_name: ClassVar[str] = "head"
 
+    config: ViTConfig
+
     def __init__(self, config: ViTConfig, *, cam_layer: str | None = None, drop_path: float = 0.0) -> None:
         """Build the layers; their weights are torch's defaults until a state dict is loaded."""
         super().__init__()

@@ -201,10 +201,10 @@ def _settings(plan: Plan, frames: held.HeldFrames) -> Settings:
 
 def _model(bundle: Bundle) -> Model:
     manifest = bundle.manifest
-    shape, took = manifest.architecture, manifest.input
+    took = manifest.input
     return Model(
         name=manifest.name,
-        architecture=f"{shape.family}, {shape.depth} blocks of {shape.dim}, patches of {shape.patch}",
+        architecture=manifest.architecture.summary,
         input=f"{took.width}x{took.height}",
         resize=took.resize,
         digest=bundle.digest,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmeg_edge.cli.options import read_size, region_option
+from vmeg_edge.cli.options import ARCHITECTURES, read_size, region_option
 
 if TYPE_CHECKING:
     from vmeg_edge.bench.comparison import Comparison
@@ -42,7 +42,7 @@ def _read_limit(_: click.Context, param: click.Parameter, value: float | None) -
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle folder. [default: the embedded demo bundle]")
 @click.option(
     "--arch",
-    type=click.Choice(["vit_tiny", "vit_small", "vit_base", "vit_large"]),
+    type=click.Choice(ARCHITECTURES),
     help="Bench a model of this size with random weights, made here by the toolchain and kept in the engine cache.",
 )
 @click.option(

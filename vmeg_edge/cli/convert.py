@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vmeg_edge.cli.console import open_console, table
-from vmeg_edge.cli.options import read_band, read_numbers
+from vmeg_edge.cli.options import ARCHITECTURES, FAMILIES, read_band, read_numbers
 from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import DecisionRule
 
@@ -19,31 +19,43 @@ from vmeg_edge.manifest import DecisionRule
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle folder to write, NAME.vmeg.")
 @click.option("--head", type=click.Path(path_type=Path), help="File with the trained head, where CHECKPOINT has none.")
 @click.option("--new-head", type=int, metavar="CLASSES", help="Make a random, untrained head; every output says so.")
-@click.option("--labels", metavar="A,B,...", help="Class names in the head's order. [default: normal,ventriculomegaly]")
+@click.option(
+    "--labels",
+    metavar="A,B,...",
+    help="Class names in the head's order. [default: its record, else normal,ventriculomegaly]",
+)
 @click.option("--positive", help="The class whose probability is reported. [default: the second label]")
 @click.option("--image-size", type=int, help="Input size in pixels. [default: the checkpoint's]")
 @click.option(
     "--resize",
     type=click.Choice(["nearest", "bilinear", "bicubic"]),
-    default="nearest",
-    show_default=True,
-    help="The trainer's resize, as Pillow does it.",
+    help="The trainer's resize, as Pillow does it. [default: the checkpoint's own record, else nearest]",
 )
 @click.option(
     "--mean",
     callback=read_numbers(3, "three numbers such as 0.485,0.456,0.406"),
     metavar="R,G,B",
-    help="Normalisation. [default: ImageNet's]",
+    help="Normalisation. [default: the checkpoint's own record, else ImageNet's]",
 )
 @click.option(
     "--std",
     callback=read_numbers(3, "three numbers such as 0.229,0.224,0.225"),
     metavar="R,G,B",
-    help="Normalisation. [default: ImageNet's]",
+    help="Normalisation. [default: the checkpoint's own record, else ImageNet's]",
 )
-@click.option("--pool", type=click.Choice(["mean", "token"]), help="Pooling, where the keys cannot tell.")
-@click.option("--heads", type=int, help="Attention heads. [default: one for each 64 channels]")
-@click.option("--cam-layer", metavar="blocks.K.norm1", help="Layer for the heat map. [default: the last block's]")
+@click.option(
+    "--arch",
+    type=click.Choice([*FAMILIES, *ARCHITECTURES]),
+    help="Architecture, where the keys cannot tell; elsewhere CHECKPOINT is held against it.",
+)
+@click.option("--pool", type=click.Choice(["mean", "token"]), help="A ViT's pooling, where the keys cannot tell.")
+@click.option("--heads", type=int, help="A ViT's attention heads. [default: one for each 64 channels]")
+@click.option(
+    "--cam-layer",
+    metavar="LAYER",
+    help="Layer for the heat map: blocks.K.norm1 of a ViT, layer1 to layer4 of a ResNet, features.K of a VGG's ReLU or "
+    "pooling. [default: the last]",
+)
 @click.option("--temperature", type=float, default=1.0, show_default=True, help="Softmax temperature.")
 @click.option("--threshold", type=float, default=0.5, show_default=True, help="Probability that counts as suspected.")
 @click.option(
@@ -115,12 +127,13 @@ from vmeg_edge.manifest import DecisionRule
 def command(**options: Any) -> None:
     """Turn CHECKPOINT into a bundle, and prove that it says what the checkpoint says.
 
-    CHECKPOINT is a ViT with patches of 16 pixels as MAE, USF-MAE and timm save it: .pt, .pth or .safetensors, bare or
-    under "model" or "state_dict"; or a float32 bundle, whose model is taken again. No bundle is written when an
-    artefact that was asked for fails parity with the float32 reference (exit code 1).
+    CHECKPOINT is a ViT with patches of 16 pixels as MAE, USF-MAE and timm save it, or a ResNet or VGG as torchvision
+    does: .pt, .pth or .safetensors, bare or under "model" or "state_dict", told by its keys; or a float32 bundle, whose
+    model is taken again. No bundle is written when an artefact that was asked for fails parity with the float32
+    reference (exit code 1).
 
-    int8 keeps residual adds, LayerNorm, softmax, GELU and the head in float, and gives further layers back to float
-    until the gate passes.
+    int8 keeps a ViT's residual adds, LayerNorm, softmax and GELU and any network's head in float, and gives further
+    layers back to float until the gate passes.
 
     \b
     Examples:
@@ -129,6 +142,7 @@ def command(**options: Any) -> None:
       vmeg-edge convert vit.vmeg --out v16.vmeg --precision bfloat16 --target openvino
       vmeg-edge convert usf_mae.pt --head head.pt --out vit.vmeg --frames stills/
       vmeg-edge convert usf_mae.pt --new-head 2 --out untrained.vmeg
+      vmeg-edge convert resnet50.pth --out r8.vmeg --precision int8 --calibration cines/ --target openvino
     """
     from vmeg_edge.cli.toolchain import toolchain
 
@@ -146,8 +160,8 @@ def command(**options: Any) -> None:
             labels=None if labels is None else tuple(part.strip() for part in labels.split(",")),
             positive=options["positive"],
             resize=options["resize"],
-            mean=options["mean"] or origin.IMAGENET_MEAN,
-            std=options["std"] or origin.IMAGENET_STD,
+            mean=options["mean"],
+            std=options["std"],
             decision=_rule(options["temperature"], options["threshold"], options["abstain"]),
         )
     done = converter.convert(
@@ -183,7 +197,7 @@ def command(**options: Any) -> None:
     done.check()
 
 
-_FOR_WEIGHTS = {"head", "new_head", "pool", "image_size", "heads", "seed", "cam_layer"}
+_FOR_WEIGHTS = {"arch", "head", "new_head", "pool", "image_size", "heads", "seed", "cam_layer"}
 _FOR_TRAINING = {"labels", "positive", "resize", "mean", "std", "temperature", "threshold", "abstain"}
 
 

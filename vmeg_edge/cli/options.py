@@ -14,6 +14,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEMO_BUNDLE = Path(__file__).parents[1] / "demo.vmeg"
 
+FAMILIES = ("vit", "resnet", "vgg")
+ARCHITECTURES = (
+    *("vit_tiny", "vit_small", "vit_base", "vit_large"),
+    *("resnet18", "resnet34", "resnet50", "resnet101"),
+    *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+)
+"""The toolchain's names, written out so that a device without the toolchain can show its help."""
+
 
 def read_region(_: click.Context, param: click.Parameter, value: str | None) -> Region | None:
     """The option value ``x,y,width,height``, in pixels of the frame, as a `Region`."""

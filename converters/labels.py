@@ -7,12 +7,14 @@ import io
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from vmeg_edge.errors import SourceError
 
 from .series import series_of
 
-_SPLITS = ("fit", "test", "")
+FOR_FITTING = ("fit", "test")
+FOR_TRAINING = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -25,29 +27,24 @@ class Labelled:
     split: str = ""
 
 
-def read_labels(path: str | PathLike[str], labels: tuple[str, ...]) -> list[Labelled]:
-    """Read a CSV with the columns ``path`` (relative to it) and ``label`` (one of ``labels``).
+def read_labels(
+    path: str | PathLike[str],
+    labels: tuple[str, ...] | None,
+    *,
+    splits: tuple[str, ...] = FOR_FITTING,
+    whose: str = "the bundle's",
+) -> list[Labelled]:
+    """Read a CSV with the columns ``path`` (relative to it) and ``label`` (one of ``labels``, or any where ``None``).
 
     The column ``patient`` groups files; without it, a file's series (``_1_of_3``) does. The column ``split`` may say
-    ``fit`` or ``test``. A byte order mark, any line ending, commas or semicolons are understood.
+    one of ``splits``. A byte order mark, any line ending, commas or semicolons are understood. ``whose`` says in
+    messages where ``labels`` come from.
 
-    Raises `SourceError` that names the line: a column, a label or a file that is not there, or labels that clash.
+    Raises `SourceError` that names the line: a column, a label or a file that is not there, labels that clash, or a
+    patient in two splits.
     """
     source = Path(path)
-    try:
-        text = source.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SourceError(f"{source}: cannot be read ({error.strerror or error}); check the path") from None
-    except UnicodeDecodeError:
-        raise SourceError(f"{source}: is not UTF-8 text; save it as CSV in UTF-8") from None
-    head = text.split("\n", 1)[0]
-    delimiter = ";" if head.count(";") > head.count(",") else ","
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
-    for needed in ("path", "label"):
-        if needed not in columns:
-            held = ", ".join(name for name in columns if name) or "none"
-            raise SourceError(f"{source}: has no column {needed!r}; its columns are: {held}")
+    rows, columns = _table(source)
     found: dict[Path, tuple[int, Labelled]] = {}
     missing: list[str] = []
     for row in rows:
@@ -55,15 +52,16 @@ def read_labels(path: str | PathLike[str], labels: tuple[str, ...]) -> list[Labe
         cell = {key: (row.get(name) or "").strip() for key, name in columns.items()}
         if not any(cell.values()):
             continue
-        if cell["label"] not in labels:
+        if labels is not None and cell["label"] not in labels:
             raise SourceError(
-                f"{source}: line {line}: the label {cell['label']!r} is none of the bundle's: {', '.join(labels)}"
+                f"{source}: line {line}: the label {cell['label']!r} is none of {whose}: {', '.join(labels)}"
             )
-        if not cell["path"]:
-            raise SourceError(f"{source}: line {line}: the path is empty; name a file")
+        for needed in ("path", "label"):
+            if not cell[needed]:
+                raise SourceError(f"{source}: line {line}: the {needed} is empty; give one")
         split = cell.get("split", "").lower()
-        if split not in _SPLITS:
-            raise SourceError(f"{source}: line {line}: the split {split!r} is neither fit nor test")
+        if split and split not in splits:
+            raise SourceError(f"{source}: line {line}: the split {split!r} is none of: {', '.join(splits)}")
         file = source.parent / cell["path"]
         if not file.exists():
             missing.append(f"line {line} names {cell['path']}")
@@ -84,11 +82,32 @@ def read_labels(path: str | PathLike[str], labels: tuple[str, ...]) -> list[Labe
     return [made for _, made in found.values()]
 
 
+def _table(source: Path) -> tuple[csv.DictReader[Any], dict[str, str]]:
+    """The rows, and each column's own name by its name in small letters."""
+    try:
+        text = source.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SourceError(f"{source}: cannot be read ({error.strerror or error}); check the path") from None
+    except UnicodeDecodeError:
+        raise SourceError(f"{source}: is not UTF-8 text; save it as CSV in UTF-8") from None
+    head = text.split("\n", 1)[0]
+    delimiter = ";" if head.count(";") > head.count(",") else ","
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
+    for needed in ("path", "label"):
+        if needed not in columns:
+            held = ", ".join(name for name in columns if name) or "none"
+            raise SourceError(f"{source}: has no column {needed!r}; its columns are: {held}")
+    return rows, columns
+
+
 def _check_splits(source: Path, rows: list[Labelled]) -> None:
-    """A patient on both sides of a split would be tested on what was fitted."""
+    """A patient on both sides of a split would be tested on what was learnt."""
     sides: dict[str, str] = {}
     for row in rows:
-        if row.split and sides.setdefault(row.group, row.split) != row.split:
-            raise SourceError(f"{source}: {row.group} is in both splits, fit and test; keep a patient in one")
+        if row.split and (before := sides.setdefault(row.group, row.split)) != row.split:
+            raise SourceError(
+                f"{source}: {row.group} is in both splits, {before} and {row.split}; keep a patient in one"
+            )
     if any(row.split for row in rows) and not all(row.split for row in rows):
         raise SourceError(f"{source}: some lines have a split and some have none; fill the column or leave it out")

@@ -62,7 +62,7 @@ def test_series_and_patients_group(folder: Path) -> None:
         ("path,label\n,vm\n", "line 2: the path is empty"),
         ("path,label\na.png,vm\na.png,normal\n", "line 2 labels it and line 3 gives it another label"),
         ("path,label\na.png,vm\na.png,vm\n", "line 3 repeats it"),
-        ("path,label,split\na.png,vm,train\n", "the split 'train' is neither fit nor test"),
+        ("path,label,split\na.png,vm,train\n", "the split 'train' is none of: fit, test"),
         ("path,label,split\na.png,vm,fit\nb.png,vm,\n", "some lines have a split and some have none"),
         ("path,label,patient,split\na.png,vm,7,fit\nb.png,vm,7,test\n", "7 is in both splits"),
         (b"path,label\n\xff\xfe.png,vm\n", "not UTF-8"),

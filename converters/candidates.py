@@ -18,8 +18,8 @@ from vmeg_edge.manifest import Artefact, Manifest, Precision
 from .calibration import Sets
 from .control import MARGIN, Control
 from .cpu import saturates
-from .linear_layers import linear_layers
-from .qdq_from_onnx import DYNAMIC, DYNAMIC_UNSIGNED, STATIC, TENSORRT, QdqQuantizer, QdqRecipe
+from .linear_layers import is_transformer, linear_layers
+from .qdq_from_onnx import DYNAMIC, DYNAMIC_UNSIGNED, STATIC, STATIC_WHOLE, TENSORRT, QdqQuantizer, QdqRecipe
 
 FloatPrecision: TypeAlias = Literal["float32", "float16", "bfloat16"]
 Report: TypeAlias = Callable[[str], None]
@@ -67,6 +67,11 @@ class Workshop:
     report: Report = field(default=lambda _: None)
     float_precision: FloatPrecision = "float32"
 
+    @property
+    def transformer(self) -> bool:
+        """Whether recipes for transformers fit this model."""
+        return is_transformer(onnx.load(self.model, load_external_data=False).graph)
+
     def for_int8(self) -> tuple[Sets, Control]:
         """Frames and control. Raises `UsageError` where there are none."""
         if self.sets is None or self.control is None:
@@ -109,9 +114,12 @@ def _onnxruntime(precision: Precision, shop: Workshop) -> list[Candidate]:
     if precision == "float32":
         return [exported(shop.model)]
     sets, _ = shop.for_int8()
-    recipes = [DYNAMIC, STATIC]
-    if saturates():
-        recipes.append(DYNAMIC_UNSIGNED)
+    if shop.transformer:
+        recipes = [DYNAMIC, STATIC]
+        if saturates():
+            recipes.append(DYNAMIC_UNSIGNED)
+    else:  # a dynamic recipe cannot take convolutions
+        recipes = [STATIC, STATIC_WHOLE]
     made = []
     for recipe in recipes:
         shop.report(f"quantizing for ONNX Runtime, {recipe.name}: {recipe.says}")
@@ -139,7 +147,8 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
         return [Candidate("openvino", "export", "the float32 graph", artefact, files)]
     sets, control = shop.for_int8()
     best, used, alpha = None, float("inf"), 0.0
-    for smooth in tool.SMOOTH:
+    kind = "transformer" if shop.transformer else "convolutional"
+    for smooth in tool.SMOOTH if shop.transformer else (tool.OFF,):
         shop.report(f"quantizing for OpenVINO with NNCF, {_smoothing(smooth)}, on {len(sets.calibration)} frames")
         model = tool.quantize(shop.model, sets.calibration, smooth=smooth)
         share = control.used(tool.logits_of(model, control.tensors))
@@ -147,14 +156,16 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
             best, used, alpha = model, share, smooth
         if used <= MARGIN:
             break
-    recipe, says = "nncf", f"NNCF post-training, transformer, full ranges, {_smoothing(alpha)}"
+    recipe, says = "nncf", f"NNCF post-training, {kind}, full ranges, {_smoothing(alpha)}"
     if used > MARGIN:
         shop.report(f"{used:.2f} of the gate's allowance is used on the control frames: giving layers back to float")
         controlled = tool.quantize_with_control(shop.model, sets.calibration, control)
-        if control.used(tool.logits_of(controlled, control.tensors)) < used:
+        given_back = len(tool.float_layers(controlled, shop.model))
+        better = control.used(tool.logits_of(controlled, control.tensors)) < used
+        if better and given_back < len(tool.float_layers(tool.read(shop.model), shop.model)):
             best = controlled
             recipe = "nncf-control"
-            says = f"NNCF post-training, transformer, full ranges, {_smoothing(tool.OFF)}, accuracy control"
+            says = f"NNCF post-training, {kind}, full ranges, {_smoothing(tool.OFF)}, accuracy control"
     artefact = Artefact(
         files=tool.NAMES,
         precision="int8",

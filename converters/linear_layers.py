@@ -43,6 +43,11 @@ def linear_layers(graph: onnx.GraphProto) -> list[LinearLayer]:
     return found
 
 
+def is_transformer(graph: onnx.GraphProto) -> bool:
+    """Whether int8 recipes for transformers fit: LayerNorm tells; a network of folded convolutions has none."""
+    return any(node.op_type == "LayerNormalization" for node in graph.node)
+
+
 def quantizable(graph: onnx.GraphProto) -> list[LinearLayer]:
     """The layers that int8 recipes take: all but the head, which costs nothing and speaks straight to the logits."""
     return linear_layers(graph)[:-1]

@@ -21,7 +21,7 @@ from vmeg_edge.errors import UsageError
 
 from .control import MARGIN, Control
 from .cpu import saturates
-from .linear_layers import LinearLayer, linear_layers, quantizable
+from .linear_layers import LinearLayer, is_transformer, linear_layers, quantizable
 
 Tensors = npt.NDArray[np.uint8]
 
@@ -47,9 +47,9 @@ def to_files(model: Any, *, halve: bool) -> dict[str, bytes]:
 
 
 def quantize(model: Path, calibration: Tensors, *, smooth: float) -> Any:
-    """Post-training int8 for a transformer: symmetric weights, asymmetric activations.
+    """Post-training int8: symmetric weights one scale a channel, asymmetric activations.
 
-    The head stays in float, and so do the products of attention, which NNCF would take by itself.
+    The head stays in float, and so do a transformer's products of attention, which NNCF would take by itself.
 
     ``smooth`` is SmoothQuant's alpha (Xiao et al. 2023, arXiv 2211.10438): how much of an activation channel's range
     moves into the weights behind it; `OFF` leaves it where it is.
@@ -114,7 +114,7 @@ def _recipe(model: Path, smooth: float) -> dict[str, Any]:
     taken = {layer.node for layer in quantizable(graph)}
     floats = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm", "Conv") and node.name not in taken]
     return {
-        "model_type": nncf.ModelType.TRANSFORMER,
+        "model_type": nncf.ModelType.TRANSFORMER if is_transformer(graph) else None,
         "preset": nncf.QuantizationPreset.MIXED,
         "target_device": nncf.TargetDevice.ANY,
         "ignored_scope": nncf.IgnoredScope(patterns=[f"^{node}(/.*)?$" for node in floats], validate=False),

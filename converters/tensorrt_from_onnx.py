@@ -2,7 +2,8 @@
 
 Matrix products, softmax and GELU are lowered to 16 bits. The residual stream, LayerNorm, pooling and the patch
 embedding stay in float32: outliers of a trained ViT grow in the residual, where float16 ends at 65,504, and the
-patch embedding holds the folded normalisation, whose weights are too small for float16.
+patch embedding holds the folded normalisation, whose weights are too small for float16. Of a convolutional network,
+whose norms are folded, only the normalisation of the pixels and the pooling before the head stay.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from vmeg_edge.backends.tensorrt_engine import build_engine, engine_library, engine_name, is_rtx, layer_precisions
 from vmeg_edge.errors import BackendError
 
+from .linear_layers import is_transformer
+
 Half: TypeAlias = Literal["float16", "bfloat16"]
 
 NAME = "tensorrt.onnx"
 CAPABILITIES = ("8.9", "12.0")
 
 _SMALLEST_NORMAL = 2.0**-14  # of float16; a scale below it loses its digits
-_KEPT_OPS = ("LayerNormalization", "ReduceMean", "Concat", "Slice", "Cast", "Conv")
+_KEPT_OPS = ("LayerNormalization", "ReduceMean", "Concat", "Slice", "Cast")
 
 
 def lower(model: onnx.ModelProto, half: Half) -> onnx.ModelProto:
@@ -85,19 +88,32 @@ def _kept_in_float32(graph: onnx.GraphProto) -> list[str]:
     """Names of the nodes that stay in float32."""
     values = {tensor.name: tensor for tensor in graph.initializer}
     makers = {output: node for node in graph.node for output in node.output}
+    transformer = is_transformer(graph)
     kept = [node.name for node in graph.node if node.op_type in _KEPT_OPS]
     for node in graph.node:
         constants = [name for name in node.input if name in values]
         residual = node.op_type == "Add" and (not constants or constants[0].endswith("pos_embed"))
-        if residual:
+        if residual and transformer:
             kept.append(node.name)
-        if node.op_type == "Conv":
-            kept += [makers[name].name for name in node.input if name in makers]
+        if node.op_type == "Conv" and transformer:
+            kept += [node.name, *(makers[name].name for name in node.input if name in makers)]
+        if node.op_type in ("Mul", "Add") and constants and _of_pixels(node, makers):
+            kept.append(node.name)
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             scale = numpy_helper.to_array(values[node.input[1]])
             if scale.dtype == np.float32 and float(scale.min()) < _SMALLEST_NORMAL:
                 kept += _around(graph, node)
     return kept
+
+
+def _of_pixels(node: onnx.NodeProto, makers: dict[str, onnx.NodeProto]) -> bool:
+    """Whether nothing but casts, transposes and arithmetic lies between the graph's input and this node."""
+    while node.op_type in ("Cast", "Transpose", "Mul", "Add"):
+        maker = next((makers[name] for name in node.input if name in makers), None)
+        if maker is None:
+            return True
+        node = maker
+    return False
 
 
 def _around(graph: onnx.GraphProto, node: onnx.NodeProto) -> list[str]:

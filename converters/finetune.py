@@ -52,6 +52,7 @@ def finetune(
     progress: Progress = quiet,
     on_epoch: Callable[[Epoch], None] = quiet,
     device: str = "auto",
+    threads: int | None = None,
 ) -> Finetuned:
     """Train a copy of ``network`` and return it as it was after its best epoch at its own image size.
 
@@ -59,12 +60,15 @@ def finetune(
     loss. With ``state``, a file, every epoch's end is kept there, and a run that finds it goes on from it: the same
     threads end with the same weights as a run without a break. The file stays when training is done.
 
-    ``device`` is ``auto`` (a GPU where torch sees one, in bfloat16 mixed precision), or a torch device.
+    ``device`` is ``auto`` (a GPU where torch sees one, in bfloat16 mixed precision), or a torch device; ``threads``
+    are torch's, which stay as they are without it.
 
     Raises `UsageError` for a recipe that this network or these frames cannot honour, for a state of another run, and
     where the loss is no longer a number; `CheckpointError` for a damaged state; `OutputError`.
     """
     _check(network, train, validation, recipe)
+    if threads is not None:
+        torch.set_num_threads(threads)
     run = _Run(network, train, validation, recipe, _device(device))
     kept = None if state is None else Path(state)
     identity = {} if kept is None else identity_of(network, train, validation, recipe)

@@ -91,6 +91,16 @@ class Examples:
         return found.hexdigest()
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of labels, read and checked, before any frame is."""
+
+    path: str
+    rows: tuple[Labelled, ...]
+    labels: tuple[str, ...]
+    positive: str
+
+
 class ReadExamples(NamedTuple):
     """What a table held: its frames, each one's split (empty where the table has none), and what did not open."""
 
@@ -112,20 +122,38 @@ def read_examples(
     *,
     skip_unreadable: bool = False,
 ) -> ReadExamples:
-    """Read the frames of a table of labels (`labels.read_labels`; its splits are train, validation and test).
+    """`read_table`, then `read_frames`."""
+    return read_frames(read_table(csv_path, labels, positive), spec, progress, skip_unreadable=skip_unreadable)
+
+
+def read_table(
+    csv_path: str | PathLike[str], labels: tuple[str, ...] | None = None, positive: str | None = None
+) -> Table:
+    """Read a table of labels (`labels.read_labels`; its splits are train, validation and test), and no frame.
 
     Without ``labels``, they are the table's own: ``normal`` first if it is there, the others by the alphabet. Without
-    ``positive``, the second of two labels is the positive one. Every frame of a file that holds several is an example.
+    ``positive``, the second of two labels is the positive one.
 
-    Raises `SourceError` for a table that is wrong, for fewer than two classes, and for files that do not open, unless
-    ``skip_unreadable`` leaves those out; `UsageError` where the positive label is open or none of the labels.
+    Raises `SourceError` for a table that is wrong or has one class; `UsageError` where the positive label is open or
+    none of the labels.
     """
     rows = read_labels(csv_path, labels, splits=FOR_TRAINING, whose="--labels")
+    used = {row.label for row in rows}
+    if len(used) < 2:
+        raise SourceError(f"{csv_path}: every file has the label {used.pop()!r}; training needs two classes")
     if labels is None:
-        labels = tuple(sorted({row.label for row in rows}, key=lambda name: (name.lower() != "normal", name)))
-    if len(labels) < 2:
-        raise SourceError(f"{csv_path}: every file has the label {labels[0]!r}; training needs two classes")
-    positive = _positive(labels, positive)
+        labels = tuple(sorted(used, key=lambda name: (name.lower() != "normal", name)))
+    return Table(str(csv_path), tuple(rows), labels, _positive(labels, positive))
+
+
+def read_frames(
+    table: Table, spec: Input, progress: Progress = quiet, *, skip_unreadable: bool = False
+) -> ReadExamples:
+    """Read a table's frames; every frame of a file that holds several is an example.
+
+    Raises `SourceError` for files that do not open, unless ``skip_unreadable`` leaves those out.
+    """
+    rows, csv_path = table.rows, table.path
     pictures: list[npt.NDArray[np.uint8]] = []
     kept: list[tuple[Labelled, str]] = []
     unreadable: list[str] = []
@@ -148,11 +176,11 @@ def read_examples(
         raise SourceError(f"{csv_path}: not one of {len(rows)} files opens, the first: {unreadable[0]}")
     examples = Examples(
         images=np.stack(_grey(pictures)),
-        targets=np.array([labels.index(row.label) for row, _ in kept], dtype=np.int64),
+        targets=np.array([table.labels.index(row.label) for row, _ in kept], dtype=np.int64),
         groups=tuple(row.group for row, _ in kept),
         names=tuple(name for _, name in kept),
-        labels=labels,
-        positive=positive,
+        labels=table.labels,
+        positive=table.positive,
         input=spec,
     )
     return ReadExamples(examples, tuple(row.split for row, _ in kept), tuple(unreadable))

@@ -18,12 +18,12 @@ Balance: TypeAlias = Literal["none", "weights", "sampling"]
 class Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), whose weight decay spares norms, biases and positions.
 
-    ``learning_rate`` is the head's at its highest; each stage before it has ``layer_decay`` times the next one's (Bao
-    et al. 2022, arXiv 2106.08254; MAE's fine-tuning), and 1 means one rate for all. Gradients are cut to a norm of
-    ``clip``.
+    ``learning_rate`` is the head's at its highest (MAE's 1e-3 for 256 frames, in proportion to a batch of 32); each
+    stage before it has ``layer_decay`` times the next one's (Bao et al. 2022, arXiv 2106.08254; MAE's fine-tuning), and
+    1 means one rate for all. Gradients are cut to a norm of ``clip``.
     """
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.25e-4
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = 0.75
@@ -124,10 +124,11 @@ class Recipe:
 def default_recipe(network: Network, *, from_scratch: bool = False) -> Recipe:
     """A recipe that ``network`` can honour: MAE's for a ViT, one rate for all stages and no drop path for the others.
 
-    From scratch there is nothing to keep, so no stage is held back.
+    From scratch there is nothing to keep, so no stage is held back, and the rate is higher.
     """
     recipe = Recipe()
-    if network.family == "vit":
-        return replace(recipe, optimizer=replace(recipe.optimizer, layer_decay=1.0)) if from_scratch else recipe
-    rate = 1e-3 if from_scratch and network.family == "resnet" else 2e-4
-    return replace(recipe, optimizer=Optimizer(learning_rate=rate, layer_decay=1.0), drop_path=0.0)
+    if network.family == "vit" and not from_scratch:
+        return recipe
+    rate = {"vit": 5e-4, "resnet": 1e-3, "vgg": 2e-4}[network.family] if from_scratch else 1e-4
+    drop_path = recipe.drop_path if network.family == "vit" else 0.0
+    return replace(recipe, optimizer=Optimizer(learning_rate=rate, layer_decay=1.0), drop_path=drop_path)

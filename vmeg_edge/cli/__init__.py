@@ -18,6 +18,7 @@ _COMMANDS = {
     "stream": "Score a live source with a deadline; record, replay, serve.",
     "bench": "Measure a bundle on this machine, with parity beside speed.",
     "verify": "Check a bundle's digests and golden frames.",
+    "finetune": "Train a classifier on labelled frames, resumable.",
     "evaluate": "Hold labelled frames against bundles; fit a rule.",
     "info": "Show backends, kernels, CPU and versions.",
 }

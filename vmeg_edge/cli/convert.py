@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vmeg_edge.cli.console import open_console, table
-from vmeg_edge.cli.options import ARCHITECTURES, FAMILIES, read_band, read_numbers
+from vmeg_edge.cli.options import ARCHITECTURES, FAMILIES, given_options, read_band, read_numbers
 from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import DecisionRule
 
@@ -150,7 +150,7 @@ def command(**options: Any) -> None:
     origin = toolchain("origin")
     if options["out"].exists() and not options["force"]:
         raise UsageError(f"{options['out']}: exists already; choose another name or pass --force to replace it")
-    given = _given()
+    given = given_options()
     weights, training = None, None
     if not options["checkpoint"].is_dir() or given & _FOR_WEIGHTS:
         weights = origin.Weights(**{name: options[name] for name in _FOR_WEIGHTS})
@@ -199,13 +199,6 @@ def command(**options: Any) -> None:
 
 _FOR_WEIGHTS = {"arch", "head", "new_head", "pool", "image_size", "heads", "seed", "cam_layer"}
 _FOR_TRAINING = {"labels", "positive", "resize", "mean", "std", "temperature", "threshold", "abstain"}
-
-
-def _given() -> set[str]:
-    """The options that stand on the command line, not by default."""
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    return {name for name in context.params if context.get_parameter_source(name) is not default}
 
 
 def _rule(temperature: float, threshold: float, abstain: tuple[float, float] | None) -> DecisionRule:

@@ -23,6 +23,13 @@ ARCHITECTURES = (
 """The toolchain's names, written out so that a device without the toolchain can show its help."""
 
 
+def given_options() -> set[str]:
+    """The running command's options that stand on the command line, not by default."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {name for name in context.params if context.get_parameter_source(name) is not default}
+
+
 def read_region(_: click.Context, param: click.Parameter, value: str | None) -> Region | None:
     """The option value ``x,y,width,height``, in pixels of the frame, as a `Region`."""
     if value is None:

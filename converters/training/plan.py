@@ -1,0 +1,187 @@
+"""What a run was asked for, made ready: frames in their parts, a network, and a recipe that both can honour."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vmeg_edge.bundle import sha256_of
+from vmeg_edge.errors import SourceError, UsageError
+from vmeg_edge.manifest import DecisionRule, Input, ResizeMethod
+
+from .. import checkpoint as checkpoints
+from ..architectures.known import ARCHITECTURES
+from ..architectures.known import network as build
+from ..architectures.network import Network
+from ..architectures.vit import Pool
+from ..origin import DEFAULT_RULE, IMAGENET_MEAN, IMAGENET_STD
+from . import demo_recipe
+from .examples import Examples, Progress, phantom_examples, read_frames, read_table
+from .recipe import Guidance, Recipe, default_recipe
+from .splits import carve
+
+PHANTOM_COUNT = 1500
+PHANTOM_SIZE = 112
+TEST_SEED_AFTER = 1000
+"""From the seed of the phantoms to learn from to that of those to be tested on."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the network shall be and see; ``None`` is left to the encoder, else to the defaults."""
+
+    encoder: Path | None = None
+    arch: str | None = None
+    pool: Pool | None = None
+    image_size: int | None = None
+    resize: ResizeMethod | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run that can start. ``origin`` says where the weights begin; ``skipped`` are files that did not open."""
+
+    network: Network
+    origin: str
+    train: Examples
+    validation: Examples
+    test: Examples | None
+    recipe: Recipe
+    rule: DecisionRule = DEFAULT_RULE
+    skipped: tuple[str, ...] = ()
+
+
+def from_table(
+    path: Path,
+    labels: tuple[str, ...] | None,
+    positive: str | None,
+    asked: Asked,
+    share: float,
+    changes: Mapping[str, Any],
+    progress: Progress,
+    *,
+    skip_unreadable: bool = False,
+) -> Plan:
+    """Read a table of labels; where it says no validation part, ``share`` of its groups become one.
+
+    Raises what `read_table`, `checkpoint.load`, `read_frames` and `carve` raise.
+    """
+    if asked.encoder is None and asked.arch is None:
+        raise UsageError("give a pre-trained --encoder FILE, or --arch NAME to train one from scratch")
+    if labels is not None and (len(labels) < 2 or len(set(labels)) != len(labels)):
+        raise UsageError(f"--labels {','.join(labels)}: give two or more names that differ")
+    table = read_table(path, labels, positive)
+    network, spec, origin = _start(asked, len(table.labels))
+    read = read_frames(table, spec, progress, skip_unreadable=skip_unreadable)
+    train, validation, test = parts(str(path), read.examples, read.splits, share, asked.seed)
+    recipe = changed(default_recipe(network, from_scratch=asked.encoder is None), changes, asked.seed)
+    return Plan(network, origin, train, validation, test, recipe, skipped=read.unreadable)
+
+
+def from_phantoms(
+    count: int | None, asked: Asked, share: float, changes: Mapping[str, Any], progress: Progress
+) -> Plan:
+    """Render phantoms, and more of another seed to be tested on: a try of the command where no data is at hand."""
+    if asked.encoder is None:
+        own = demo_recipe.INPUT
+        asked = replace(asked, resize=asked.resize or own.resize, mean=asked.mean or own.mean, std=asked.std or own.std)
+        asked = replace(asked, image_size=asked.image_size or PHANTOM_SIZE)
+    network, spec, origin = _start(asked, 2)
+    count = count or PHANTOM_COUNT
+    data = _rendered(asked.seed, count, spec, progress)
+    train, validation = carve(data.targets, data.groups, share, asked.seed, data.labels)
+    test = _rendered(asked.seed + TEST_SEED_AFTER, max(20, round(count * share)), spec, progress)
+    recipe = replace(default_recipe(network, from_scratch=asked.encoder is None), guidance=Guidance())
+    return Plan(network, origin, data.at(train), data.at(validation), test, changed(recipe, changes, asked.seed))
+
+
+def demo(count: int | None, seed: int, saliency_weight: float, progress: Progress) -> Plan:
+    """The embedded demo model's run."""
+    network = build(demo_recipe.CONFIG)
+    network.initialise(seed)
+    data = _rendered(seed, count or demo_recipe.PHANTOMS, demo_recipe.INPUT, progress)
+    train, validation = carve(data.targets, data.groups, demo_recipe.VALIDATION_SHARE, seed, data.labels)
+    recipe = demo_recipe.recipe(seed, saliency_weight)
+    if len(train) < demo_recipe.EPOCH_FRAMES:
+        recipe = replace(recipe, schedule=replace(recipe.schedule, epoch_frames=len(train)))
+    origin = f"{network.config.name} from scratch"
+    return Plan(network, origin, data.at(train), data.at(validation), None, recipe, demo_recipe.RULE)
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any], seed: int) -> Recipe:
+    """A recipe with the fields of ``changes`` set, whichever part they are in; ``None`` leaves a field as it is.
+
+    A batch that is changed alone changes the rate in proportion. Raises `UsageError` for a value out of range.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    if "batch" in given and "learning_rate" not in given:
+        given["learning_rate"] = recipe.optimizer.learning_rate * given["batch"] / recipe.schedule.batch
+    inside: dict[str, Any] = {}
+    for part in ("optimizer", "schedule"):
+        before = getattr(recipe, part)
+        inside[part] = replace(before, **{name: given.pop(name) for name in list(given) if hasattr(before, name)})
+    return replace(recipe, **inside, **given, seed=seed)
+
+
+def parts(
+    source: str, data: Examples, splits: tuple[str, ...], share: float, seed: int
+) -> tuple[Examples, Examples, Examples | None]:
+    """(to train on, for validation, for the test or ``None``): as the table says, else ``share`` for validation.
+
+    Raises `SourceError` where the table leaves nothing to train on; `UsageError` where no validation part can be made.
+    """
+    said = np.array(splits)
+    test = np.flatnonzero(said == "test")
+    validation = np.flatnonzero(said == "validation")
+    train = np.flatnonzero((said == "train") | (said == ""))
+    if len(train) == 0:
+        raise SourceError(f"{source}: its column 'split' leaves no frame to train on; mark some lines train")
+    if len(validation) == 0:
+        groups = [data.groups[place] for place in train]
+        kept, held_out = carve(data.targets[train], groups, share, seed, data.labels)
+        train, validation = train[kept], train[held_out]
+    return data.at(train), data.at(validation), data.at(test) if len(test) else None
+
+
+def _start(asked: Asked, classes: int) -> tuple[Network, Input, str]:
+    """(the network with its first weights, its input, where the weights come from)."""
+    record = None
+    if asked.encoder is not None:
+        read = checkpoints.load(
+            asked.encoder,
+            arch=asked.arch,
+            new_head=classes,
+            pool=asked.pool,
+            image_size=asked.image_size,
+            seed=asked.seed,
+        )
+        network, record = read.model(), read.record
+        origin = f"{network.config.name} from {asked.encoder.name} ({sha256_of(asked.encoder)[:12]})"
+    else:
+        shape = demo_recipe.CONFIG if asked.arch is None else ARCHITECTURES[asked.arch]
+        size = asked.image_size or shape.image_size
+        network = build(replace(shape, image_size=size, classes=classes))
+        network.initialise(asked.seed)
+        origin = f"{network.config.name} from scratch"
+    size = network.config.image_size
+    spec = Input(
+        width=size,
+        height=size,
+        resize=asked.resize or (record.resize if record else "nearest"),
+        mean=asked.mean or (record.mean if record else IMAGENET_MEAN),
+        std=asked.std or (record.std if record else IMAGENET_STD),
+    )
+    return network, spec, origin
+
+
+def _rendered(seed: int, count: int, spec: Input, progress: Progress) -> Examples:
+    workers = (os.cpu_count() or 1) if count > 100 else 1
+    return phantom_examples(seed, count, spec, progress, workers=workers)

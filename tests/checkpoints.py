@@ -70,6 +70,68 @@ def make_linear_probe_head(*, dim: int = 64, classes: int = 2, seed: int = 5) ->
     return head
 
 
+def make_resnet_state_dict(
+    *,
+    kind: str = "bottleneck",
+    blocks: tuple[int, ...] = (1, 1, 1, 1),
+    width: int = 8,
+    classes: int = 2,
+    counters: bool = True,
+    seed: int = 0,
+) -> State:
+    """Make a ResNet's state dict under torchvision's names (pytorch/vision: models/resnet.py)."""
+    make = _Weights(seed)
+    state: State = {}
+    make.conv(state, "conv1", 3, width, 7)
+    make.batch_norm(state, "bn1", width, counters)
+    inputs = width
+    for stage, count in enumerate(blocks):
+        inner = width * 2**stage
+        outputs = inner * (4 if kind == "bottleneck" else 1)
+        for place in range(count):
+            name = f"layer{stage + 1}.{place}"
+            shapes = [(inputs, inner, 3), (inner, inner, 3)]
+            if kind == "bottleneck":
+                shapes = [(inputs, inner, 1), (inner, inner, 3), (inner, outputs, 1)]
+            for number, (before, after, kernel) in enumerate(shapes, start=1):
+                make.conv(state, f"{name}.conv{number}", before, after, kernel)
+                make.batch_norm(state, f"{name}.bn{number}", after, counters)
+            if place == 0 and (stage > 0 or inputs != outputs):
+                make.conv(state, f"{name}.downsample.0", inputs, outputs, 1)
+                make.batch_norm(state, f"{name}.downsample.1", outputs, counters)
+            inputs = outputs
+    make.linear(state, "fc", inputs, classes)
+    return state
+
+
+def make_vgg_state_dict(
+    *,
+    convolutions: tuple[int, ...] = (1, 1, 2),
+    widths: tuple[int, ...] = (8, 16, 16),
+    hidden: int = 32,
+    pooled: int = 4,
+    batch_norm: bool = False,
+    classes: int = 2,
+    seed: int = 0,
+) -> State:
+    """Make a VGG's state dict under torchvision's names (pytorch/vision: models/vgg.py)."""
+    make = _Weights(seed)
+    state: State = {}
+    place, inputs = 0, 3
+    for count, width in zip(convolutions, widths, strict=True):
+        for _ in range(count):
+            make.conv(state, f"features.{place}", inputs, width, 3, bias=True)
+            if batch_norm:
+                make.batch_norm(state, f"features.{place + 1}", width, True)
+            place += 3 if batch_norm else 2
+            inputs = width
+        place += 1
+    make.linear(state, "classifier.0", inputs * pooled**2, hidden)
+    make.linear(state, "classifier.3", hidden, hidden)
+    make.linear(state, "classifier.6", hidden, classes)
+    return state
+
+
 def _encoder(dim: int, depth: int, image_size: int, qkv_bias: bool, mlp_ratio: int, seed: int) -> State:
     make = _Weights(seed)
     state: State = {
@@ -108,3 +170,15 @@ class _Weights:
         self.norm(state, f"{name}.norm2", dim)
         self.linear(state, f"{name}.mlp.fc1", dim, mlp_ratio * dim)
         self.linear(state, f"{name}.mlp.fc2", mlp_ratio * dim, dim)
+
+    def conv(self, state: State, name: str, inputs: int, outputs: int, kernel: int, *, bias: bool = False) -> None:
+        state[f"{name}.weight"] = self((outputs, inputs, kernel, kernel), math.sqrt(2 / (inputs * kernel**2)))
+        if bias:
+            state[f"{name}.bias"] = self((outputs,), 0.1)
+
+    def batch_norm(self, state: State, name: str, width: int, counters: bool) -> None:
+        self.norm(state, name, width)
+        state[f"{name}.running_mean"] = self((width,), 0.2)
+        state[f"{name}.running_var"] = 0.5 + self((width,), 0.5).abs()
+        if counters:
+            state[f"{name}.num_batches_tracked"] = torch.tensor(77)

@@ -169,7 +169,7 @@ def _check_options(
 def _family(arch: str | None) -> Family | None:
     """The family that ``arch`` names or belongs to."""
     for family in READERS:
-        if arch == family or (arch in ARCHITECTURES and arch.startswith(family)):
+        if arch is not None and arch.startswith(family):
             return family
     return None
 

@@ -66,7 +66,7 @@ def bundle_copy(demo_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(demo_bundle, tmp_path / "copy.vmeg"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reseal() -> Callable[[Path], None]:
     """Write a bundle's SHA256SUMS anew, as someone would who changed a file on purpose."""
 

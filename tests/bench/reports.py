@@ -30,6 +30,7 @@ NOTICES = (
     "The model was trained on phantoms; its scores mean nothing on patients.",
     "Research use only; not for diagnosis. The integrator owns clinical validation.",
 )
+DEMO = "demo"
 _STAGES = ("preprocess", "infer", "explain", "decide")
 
 
@@ -68,9 +69,15 @@ def make_samples(
 
 
 def make_case(
-    backend: str = "openvino", threads: int = 2, streams: int = 1, samples: Samples | None = None, **changes: Any
+    backend: str = "openvino",
+    threads: int = 2,
+    streams: int = 1,
+    samples: Samples | None = None,
+    *,
+    model: str = DEMO,
+    **changes: Any,
 ) -> Case:
-    """One case whose distributions are those of its samples."""
+    """One case whose distributions are those of its samples, named as in a run of one model where that is the demo."""
     samples = samples or make_samples()
     count = len(samples.end_to_end_ms)
     stages = {stage: getattr(samples, f"{stage}_ms") for stage in _STAGES}
@@ -78,10 +85,15 @@ def make_case(
     stages["decode"] = (np.array(stages["preprocess"]) * 8).tolist()
     stages["other"] = np.maximum(other, 0).tolist()
     stages["end_to_end"] = samples.end_to_end_ms
-    name = f"{backend}, {threads} thread{'s' * (threads > 1)}" + (f", {streams} streams" if streams > 1 else "")
+    name = (
+        f"{model}, " * (model != DEMO)
+        + f"{backend}, {threads} thread{'s' * (threads > 1)}"
+        + (f", {streams} streams" if streams > 1 else "")
+    )
     order = ("decode", *_STAGES, "other", "end_to_end")
     case = Case(
         name=name,
+        model=model,
         backend=backend,
         version={"openvino": "2026.4.1", "onnxruntime": "1.32.0"}.get(backend, "1.0"),
         device="CPU",
@@ -92,6 +104,7 @@ def make_case(
         pinned_to=(0, 1),
         details={"inference_precision": "f32", "scheduling": "latency"},
         kernels="native avx512",
+        artefact_mb=87.4,
         start=Start(
             import_ms=231.4,
             load_ms=612.8,
@@ -145,6 +158,40 @@ def make_cases(frames: int = 900, *, seed: int = 0, **pace: Any) -> tuple[Case, 
     return tuple(cases)
 
 
+def make_model(label: str = DEMO, **changes: Any) -> Model:
+    """A bundle as a report describes it."""
+    model = Model(
+        label=label,
+        name=label,
+        architecture="ViT of 4 blocks, 192 channels, patches of 16",
+        input="224x224",
+        resize="nearest",
+        digest="31cf83f1e539" + "0" * 52,
+        checkpoint="8a11c0de0042" + "0" * 52,
+        path=f"{label}.vmeg",
+        notices=NOTICES,
+    )
+    return model.model_copy(update=changes)
+
+
+def make_several() -> BenchReport:
+    """Three models on one engine, of which one was trained on phantoms and two have random weights."""
+    random = ("RANDOM WEIGHTS: never trained; scores mean nothing.", NOTICES[1])
+    models = (
+        make_model("vit_base"),
+        make_model("resnet50", digest="5" * 64, architecture="ResNet of 50 layers, 64 channels", notices=random),
+        make_model(
+            "vgg19", digest="9" * 64, input="256x256", notices=random, not_run={"openvino": "no artefact for it"}
+        ),
+    )
+    paces = (("vit_base", 44.0, 90.2), ("resnet50", 19.0, 25.6), ("vgg19", 81.0, 143.9))
+    cases = [
+        make_case("onnxruntime", samples=make_samples(ms, frames=200, seed=seed), model=model, artefact_mb=size)
+        for seed, (model, ms, size) in enumerate(paces)
+    ]
+    return make_report(cases, models=models)
+
+
 def make_report(cases: Sequence[Case] | None = None, **changes: Any) -> BenchReport:
     """A report of ``cases`` (five, where none are given); ``changes`` replace fields of it, settings' fields too."""
     settings = Settings(
@@ -178,16 +225,7 @@ def make_report(cases: Sequence[Case] | None = None, **changes: Any) -> BenchRep
             python="CPython 3.11.7",
             versions={"numpy": "2.3.5", "onnxruntime": "1.32.0", "openvino": "2026.4.1"},
         ),
-        model=Model(
-            name="demo",
-            architecture="vit of 4 blocks",
-            input="224x224",
-            resize="nearest",
-            digest="31cf83f1e539" + "0" * 52,
-            checkpoint="8a11c0de0042" + "0" * 52,
-            path="vmeg_edge/demo.vmeg",
-        ),
+        models=changes.pop("models", (make_model(),)),
         cases=tuple(make_cases() if cases is None else cases),
-        notices=NOTICES,
     )
     return report.model_copy(update=changes)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.reports import NOTICES, make_case, make_cases, make_report, make_samples
+from bench.reports import NOTICES, make_case, make_cases, make_model, make_report, make_samples, make_several
 from vmeg_edge.bench.comparison import Comparison, compare
 from vmeg_edge.bench.report import BenchReport, Parity, Verdict
 from vmeg_edge.cli.bench_table import show
@@ -107,6 +107,39 @@ def test_threads_are_compared_where_nothing_else_differs() -> None:
     assert "Threads, by throughput" in shown(make_report(scenario="offline"))
 
 
+def test_several_models_stand_in_one_table_and_each_is_described() -> None:
+    report = make_several()
+    text = shown(report, width=140)
+    for case, disk in zip(report.cases, ("90.2", "25.6", "144"), strict=True):
+        assert row(text, "Latency end to end", case.name)[2] == f"{case.stages_ms['end_to_end'].p50_ms:.2f}"
+        assert row(text, "Start in a fresh process", case.name)[1] == disk
+    assert "model: resnet50: ResNet of 50 layers, 64 channels, 224x224, nearest" in text
+    assert "model: vgg19: ViT of 4 blocks, 192 channels, patches of 16, 256x256, nearest" in text
+    assert "bundle: 555555555555, " in text
+    assert "not run of vgg19: openvino: no artefact for it" in text
+    assert "Threads, by" not in text, "another model is no further thread"
+
+
+def test_a_notice_is_said_once_with_the_models_for_which_it_holds() -> None:
+    lines = shown(make_several(), width=200).splitlines()
+    assert [line.rstrip() for line in lines[-3:]] == [
+        f"vit_base: {NOTICES[0]}",
+        "resnet50, vgg19: RANDOM WEIGHTS: never trained; scores mean nothing.",
+        NOTICES[1],
+    ]
+
+
+def test_a_size_that_an_older_report_did_not_say_is_a_dash() -> None:
+    text = shown(make_report([make_case(artefact_mb=None)]))
+    assert row(text, "Start in a fresh process", "openvino, 2 threads")[:2] == ["hit", "-"]
+
+
+def test_a_model_that_goes_by_its_folder_is_shown_with_its_own_name_too() -> None:
+    models = (make_model("a", name="vit"), make_model("b", name="vit"))
+    text = shown(make_report([make_case(model="a"), make_case(model="b")], models=models))
+    assert "model: b (vit): ViT of 4 blocks" in text
+
+
 def test_notices_method_environment_and_overhead_are_said() -> None:
     report = make_report()
     text = " ".join(shown(report).split())
@@ -134,7 +167,7 @@ def test_an_old_run_without_a_common_case_has_no_ratios() -> None:
 
 def test_a_hostile_name_reaches_no_terminal() -> None:
     case: Any = make_case(name="a\x1b[2Jb\u202e\nc", details={})
-    report = make_report([case], notices=("\x1b]0;taken\x07",))
+    report = make_report([case], models=(make_model(notices=("\x1b]0;taken\x07",)), make_model("b\x1b[2J")))
     text = shown(report, compare(report, report))
     assert not {c for c in text if not c.isprintable()} - {"\n"}
 

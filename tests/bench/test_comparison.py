@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.reports import make_case, make_report, make_samples
+from bench.reports import make_case, make_model, make_report, make_samples, make_several
 from vmeg_edge.bench.comparison import Comparison, compare, regressions
 from vmeg_edge.bench.report import BenchReport, Case
 from vmeg_edge.errors import UsageError
@@ -116,10 +116,10 @@ def test_other_cases_are_listed() -> None:
 def test_what_differs_is_said_in_plain_lines() -> None:
     old = of(30)
     machine = old.environment.model_copy(update={"cpu": "Cortex-A78", "versions": {"numpy": "2.3.5", "openvino": "9"}})
-    model = old.model.model_copy(update={"digest": "f" * 64})
+    model = old.models[0].model_copy(update={"digest": "f" * 64})
     settings = old.settings.model_copy(update={"duration_s": 5.0})
     case = old.cases[0].model_copy(update={"threads": 4, "details": {"scheduling": "throughput"}})
-    new = old.model_copy(update={"environment": machine, "model": model, "settings": settings, "cases": (case,)})
+    new = old.model_copy(update={"environment": machine, "models": (model,), "settings": settings, "cases": (case,)})
     comparison = only(new, old)
     assert not comparison.same_machine
     assert comparison.differences == (
@@ -136,6 +136,27 @@ def test_what_differs_is_said_in_plain_lines() -> None:
     )
     slower = only(new.model_copy(update={"cases": of(60).cases}), old)
     assert "the machines differ" in regressions(slower, 10)[0]
+
+
+def test_runs_of_several_models_say_which_of_them_differ() -> None:
+    old = make_several()
+    vit, resnet, vgg = old.models
+    changed = resnet.model_copy(update={"digest": "e" * 64, "input": "320x320"})
+    comparison = compare(old.model_copy(update={"models": (vit, changed, vgg)}), old)
+    assert comparison.differences == (
+        "resnet50, bundle: eeeeeeeeeeee, was 555555555555",
+        "resnet50, model input: 320x320, nearest, was 224x224, nearest",
+    )
+    fewer = make_report(old.cases[:2], models=(vit, resnet))
+    comparison = compare(fewer, old)
+    assert [pair.name for pair in comparison.pairs] == [case.name for case in old.cases[:2]]
+    assert comparison.only_old == ("vgg19, onnxruntime, 2 threads",)
+    assert comparison.differences == ()
+
+
+def test_one_model_stands_for_another_whatever_they_are_called() -> None:
+    new = make_report(of(30).cases, models=(make_model(name="v9"),))
+    assert compare(new, of(30)).differences == ("model: v9, was demo",)
 
 
 def test_what_is_missing_on_a_side_has_no_ratio() -> None:

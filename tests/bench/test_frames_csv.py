@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.reports import make_case, make_report, make_samples
+from bench.reports import make_case, make_report, make_samples, make_several
 from vmeg_edge.bench.frames_csv import COLUMNS, write_csv
 from vmeg_edge.errors import OutputError
 
@@ -29,6 +29,18 @@ def test_every_frame_of_every_case_is_a_row(tmp_path: Path) -> None:
             for name in COLUMNS[3:-1]:
                 assert float(row[name]) == getattr(case.samples, name)[place]
             at += 1
+
+
+def test_several_models_have_a_column_of_their_own(tmp_path: Path) -> None:
+    report = make_several()
+    write_csv(report, tmp_path / "frames.csv")
+    with (tmp_path / "frames.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == ("model", *COLUMNS)
+    assert [(row["model"], row["case"]) for row in rows[::200]] == [
+        (name, f"{name}, onnxruntime, 2 threads") for name in ("vit_base", "resnet50", "vgg19")
+    ]
+    assert float(rows[200]["infer_ms"]) == report.cases[1].samples.infer_ms[0]
 
 
 def test_late_frames_and_names_with_commas_and_quotes_survive(tmp_path: Path) -> None:

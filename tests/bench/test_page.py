@@ -14,7 +14,7 @@ from browser import CHROMIUM, Browser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.reports import NOTICES, make_case, make_cases, make_report, make_samples
+from bench.reports import NOTICES, make_case, make_cases, make_model, make_report, make_samples, make_several
 from vmeg_edge.bench.comparison import compare
 from vmeg_edge.bench.page import html
 from vmeg_edge.bench.report import BenchReport, Samples
@@ -61,10 +61,11 @@ def hostile_report() -> BenchReport:
         kernels=HOSTILE,
         backend=HOSTILE,
     )
-    report = make_report([case], source=HOSTILE, notices=(HOSTILE,), method=HOSTILE, made_at=HOSTILE)
-    model = report.model.model_copy(update={"name": HOSTILE, "architecture": HOSTILE, "path": HOSTILE})
+    report = make_report([case], source=HOSTILE, method=HOSTILE, made_at=HOSTILE)
+    words = {"label": HOSTILE, "name": HOSTILE + "!", "architecture": HOSTILE, "path": HOSTILE, "notices": (HOSTILE,)}
+    models = (make_model(**words, not_run={HOSTILE: HOSTILE}), make_model(notices=()))
     machine = report.environment.model_copy(update={"cpu": HOSTILE, "versions": {HOSTILE: HOSTILE}})
-    return report.model_copy(update={"model": model, "environment": machine})
+    return report.model_copy(update={"models": models, "environment": machine})
 
 
 def test_it_is_whole_and_asks_nothing_of_any_network() -> None:
@@ -110,6 +111,20 @@ def test_pictures_are_named_and_described_and_tables_have_captions_and_scopes() 
     assert len(reader.of("desc")) == len(pictures)
     assert len(reader.of("table")) == len(reader.of("caption")) == 9
     assert all(each.get("scope") in {"col", "row"} for each in reader.of("th"))
+
+
+def test_several_models_are_its_title_and_its_notices_say_for_which_they_hold() -> None:
+    report = make_several()
+    text = html(report, compare(report, report))
+    Reader(text)
+    assert "<title>Bench of vit_base, resnet50, vgg19</title>" in text
+    assert "</small>vit_base, resnet50, vgg19</h1>" in text
+    assert "<b>resnet50, <span>onnxruntime, 2 threads</span></b>" in text
+    assert f"<p>vit_base: {NOTICES[0]}</p>" in text
+    assert "<p>resnet50, vgg19: RANDOM WEIGHTS: never trained; scores mean nothing.</p>" in text
+    assert text.count(f"<p>{NOTICES[1]}</p>") == 2, "above and below"
+    assert "<dd>vgg19: ViT of 4 blocks, 192 channels, patches of 16, 256x256, nearest</dd>" in text
+    assert "<dt>not run of vgg19</dt>" in text
 
 
 def test_few_samples_are_starred_and_the_star_is_explained() -> None:
@@ -239,8 +254,14 @@ def test_a_browser_shows_it_light_and_dark_wide_and_narrow_without_a_complaint(
     assert browser.complaints == []
 
 
-def test_no_words_of_a_picture_lie_outside_it(browser: Browser, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", ["short", "long"])
+def test_no_words_of_a_picture_lie_outside_it(browser: Browser, tmp_path: Path, names: str) -> None:
     report = make_report()
+    if names == "long":
+        labels = [f"usfmae-vit_base-{kind}-site-two-finetuned" for kind in ("16", "32")]
+        made = ((label, make_samples(ms, frames=300)) for label, ms in zip(labels, (20, 80), strict=True))
+        cases = [make_case("onnxruntime", 16, 16, samples, model=label) for label, samples in made]
+        report = make_report(cases, models=tuple(map(make_model, labels)))
     place = tmp_path / "bench.html"
     place.write_text(html(report, compare(report, report)), encoding="utf-8")
     browser.open(place.as_uri())

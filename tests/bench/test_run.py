@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from vmeg_edge.bench.plan import CaseSpec, Plan
 from vmeg_edge.bench.report import parse_report
 from vmeg_edge.bench.run import bench
 from vmeg_edge.bundle import open_bundle
+from vmeg_edge.cli.options import DEMO_BUNDLE
 from vmeg_edge.errors import BackendError, IntegrityError, ParityError, UsageError
+from vmeg_edge.manifest import RESEARCH_USE_ONLY
 
-ONE, TWO = CaseSpec("onnxruntime", threads=1), CaseSpec("onnxruntime", threads=2)
+ONE, TWO = (CaseSpec(DEMO_BUNDLE, "onnxruntime", threads=count) for count in (1, 2))
 COLUMNS = ("round", "frame", "at_s", "preprocess_ms", "infer_ms", "explain_ms", "decide_ms", "end_to_end_ms", "late")
 
 
@@ -78,12 +82,13 @@ def test_two_cases_take_turns_and_report_everything(
     run = module._CaseProcess.run
     monkeypatch.setattr(module._CaseProcess, "run", lambda self: (ran.append(self.case), run(self))[1])
     told: list[tuple[str, int, int, int]] = []
-    plan = Plan(demo_bundle, iterations=25, rounds=2, warm_up_frames=1)
+    plan = Plan(iterations=25, rounds=2, warm_up_frames=1)
     report = bench(
         plan,
         [ONE, TWO],
         frames,
-        not_run={"tensorrt": "not installed"},
+        not_run={demo_bundle: {"tensorrt": "not installed"}},
+        notices={demo_bundle: ("This one was made for a test.",)},
         progress=lambda *step: told.append((*step, len(list(temporary.iterdir())))),
     )
     assert [case.name for case in report.cases] == ["onnxruntime, 1 thread", "onnxruntime, 2 threads"]
@@ -100,6 +105,8 @@ def test_two_cases_take_turns_and_report_everything(
         assert case.parity.frames == 4
         assert case.parity.flips == 0
         assert case.throughput_fps > 0
+        assert case.model == "demo"
+        assert case.artefact_mb == pytest.approx((demo_bundle / "model.onnx").stat().st_size / 1e6, rel=1e-5)
         assert 0 < case.bench_overhead_ms < 0.1
         assert set(case.stages_ms) == {"preprocess", "infer", "explain", "decide", "other", "end_to_end"}
         assert case.stages_ms["end_to_end"].samples == 25
@@ -113,8 +120,11 @@ def test_two_cases_take_turns_and_report_everything(
             assert memory.steady_rss_mb is not None
             assert memory.peak_rss_mb >= memory.steady_rss_mb > 20
             assert memory.frames_held_mb == pytest.approx(64 * 320 * 240 * 3 / 1e6)
-    assert report.model.digest == open_bundle(demo_bundle).digest
-    assert report.not_run == {"tensorrt": "not installed"}
+    (model,) = report.models
+    bundle = open_bundle(demo_bundle)
+    assert (model.label, model.name, model.input, model.digest) == ("demo", "demo", "224x224", bundle.digest)
+    assert model.notices == ("This one was made for a test.", *bundle.manifest.notices)
+    assert model.not_run == {"tensorrt": "not installed"}
     assert (report.settings.frame_width, report.settings.frame_height, report.settings.iterations) == (320, 240, 25)
     assert report.settings.fps is None
     assert_finite(report.model_dump())
@@ -127,13 +137,11 @@ def test_two_cases_take_turns_and_report_everything(
     ("plan", "case"),
     [
         ({"scenario": "paced", "fps": 60.0, "deadline_ms": 500.0}, ONE),
-        ({"scenario": "offline"}, CaseSpec("onnxruntime", threads=2, streams=2)),
+        ({"scenario": "offline"}, replace(TWO, streams=2)),
     ],
 )
-def test_paced_and_offline_count_every_frame(
-    demo_bundle: Path, frames: HeldFrames, plan: dict[str, Any], case: CaseSpec
-) -> None:
-    report = bench(Plan(demo_bundle, iterations=21, rounds=2, warm_up_frames=1, **plan), [case], frames)
+def test_paced_and_offline_count_every_frame(frames: HeldFrames, plan: dict[str, Any], case: CaseSpec) -> None:
+    report = bench(Plan(iterations=21, rounds=2, warm_up_frames=1, **plan), [case], frames)
     found = report.cases[0].frames
     assert found.arrived == 21 == found.scored + found.dropped + found.failed
     assert len(report.cases[0].samples.frame) == found.scored
@@ -141,8 +149,7 @@ def test_paced_and_offline_count_every_frame(
     assert_finite(report.model_dump())
 
 
-def four_frames(bundle: Path) -> Plan:
-    return Plan(bundle, iterations=4, rounds=2, warm_up_frames=0)
+FOUR_FRAMES = Plan(iterations=4, rounds=2, warm_up_frames=0)
 
 
 def run_and_meet(processes: list[Any], plan: Plan, frames: HeldFrames, at: str, what: Callable[[], None]) -> None:
@@ -161,28 +168,26 @@ def run_and_meet(processes: list[Any], plan: Plan, frames: HeldFrames, at: str, 
 
 @pytest.mark.parametrize("stage", ["opening", "measuring"])
 def test_a_process_that_is_killed_ends_the_run_in_one_line(
-    demo_bundle: Path, frames: HeldFrames, processes: list[Any], stage: str
+    frames: HeldFrames, processes: list[Any], stage: str
 ) -> None:
     with pytest.raises(BackendError, match=r"its process ended \(signal 9, perhaps for want of memory\)") as caught:
-        run_and_meet(
-            processes, four_frames(demo_bundle), frames, stage, lambda: os.kill(processes[0].pid, signal.SIGKILL)
-        )
+        run_and_meet(processes, FOUR_FRAMES, frames, stage, lambda: os.kill(processes[0].pid, signal.SIGKILL))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("onnxruntime, 1 thread: ")
 
 
-def test_an_interrupted_run_leaves_no_process(demo_bundle: Path, frames: HeldFrames, processes: list[Any]) -> None:
+def test_an_interrupted_run_leaves_no_process(frames: HeldFrames, processes: list[Any]) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_and_meet(processes, four_frames(demo_bundle), frames, "measuring", interrupt)
+        run_and_meet(processes, FOUR_FRAMES, frames, "measuring", interrupt)
     assert len(processes) == 2
 
 
 @pytest.mark.parametrize("in_a_slice", [False, True])
 def test_a_process_whose_parent_is_gone_ends_by_itself(
-    demo_bundle: Path, frames: HeldFrames, processes: list[Any], in_a_slice: bool
+    frames: HeldFrames, processes: list[Any], in_a_slice: bool
 ) -> None:
     def leave() -> None:
         if in_a_slice:  # of thirty seconds
@@ -193,9 +198,57 @@ def test_a_process_whose_parent_is_gone_ends_by_itself(
         assert processes[0].wait(15) == 0
         raise KeyboardInterrupt
 
-    plan = Plan(demo_bundle, duration_s=30.0, rounds=1, warm_up_frames=0)
+    plan = Plan(duration_s=30.0, rounds=1, warm_up_frames=0)
     with pytest.raises(KeyboardInterrupt):
         run_and_meet(processes, plan, frames, "opening", leave)
+
+
+@pytest.fixture
+def other(bundle_copy: Path, reseal: Callable[[Path], None]) -> Path:
+    """The demo model as another one, which does not say that it was trained on phantoms."""
+    manifest = json.loads((bundle_copy / "manifest.json").read_text())
+    (bundle_copy / "manifest.json").write_text(json.dumps({**manifest, "name": "other", "trained_on": None}))
+    reseal(bundle_copy)
+    return bundle_copy
+
+
+def test_two_bundles_take_turns_on_the_same_frames_under_their_names(
+    demo_bundle: Path, other: Path, frames: HeldFrames, processes: list[Any]
+) -> None:
+    report = bench(
+        FOUR_FRAMES,
+        [ONE, replace(ONE, bundle=other)],
+        frames,
+        notices={other: ("This one was made for a test.",)},
+        not_run={other: {"openvino": "not installed"}},
+    )
+    assert [case.name for case in report.cases] == ["demo, onnxruntime, 1 thread", "other, onnxruntime, 1 thread"]
+    assert [case.model for case in report.cases] == [model.label for model in report.models] == ["demo", "other"]
+    assert [model.digest for model in report.models] == [open_bundle(path).digest for path in (demo_bundle, other)]
+    assert [model.not_run for model in report.models] == [{}, {"openvino": "not installed"}]
+    assert report.models[0].notices == open_bundle(demo_bundle).manifest.notices
+    assert report.models[1].notices == ("This one was made for a test.", RESEARCH_USE_ONLY)
+    assert report.cases[0].samples.frame == report.cases[1].samples.frame
+    assert len(processes) == 2
+    assert parse_report(report.to_json().encode(), "here") == report
+
+
+def test_a_bundle_that_fails_beside_another_is_named(
+    other: Path, reseal: Callable[[Path], None], frames: HeldFrames, processes: list[Any]
+) -> None:
+    with np.load(other / "golden.npz") as arrays:
+        content = {**arrays, "logits": arrays["logits"] + np.array([0.01, 0], dtype=np.float32)}
+    np.savez_compressed(other / "golden.npz", **content)
+    reseal(other)
+    with pytest.raises(ParityError, match=r"^other, onnxruntime, 1 thread: .*golden frames do not match"):
+        bench(Plan(), [ONE, replace(ONE, bundle=other)], frames)
+    assert all(process.returncode is not None for process in processes)
+
+
+def test_the_same_bundle_in_two_places_is_refused(bundle_copy: Path, frames: HeldFrames, processes: list[Any]) -> None:
+    with pytest.raises(UsageError, match="the same bundle as"):
+        bench(Plan(), [ONE, replace(ONE, bundle=bundle_copy)], frames)
+    assert processes == []
 
 
 def test_a_damaged_bundle_is_refused_before_a_process_is_started(
@@ -203,7 +256,7 @@ def test_a_damaged_bundle_is_refused_before_a_process_is_started(
 ) -> None:
     (bundle_copy / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(IntegrityError, match=r"model\.onnx"):
-        bench(Plan(bundle_copy), [ONE], frames)
+        bench(Plan(), [replace(ONE, bundle=bundle_copy)], frames)
     assert processes == []
 
 
@@ -216,7 +269,7 @@ def test_a_model_that_contradicts_its_golden_frames_is_not_timed(
     np.savez_compressed(bundle_copy / "golden.npz", **content)
     reseal(bundle_copy)
     with pytest.raises(ParityError, match=r"^onnxruntime, 1 thread: .*golden frames do not match") as caught:
-        bench(Plan(bundle_copy), [ONE], frames)
+        bench(Plan(), [replace(ONE, bundle=bundle_copy)], frames)
     assert caught.value.exit_code == 1
     assert all(process.returncode is not None for process in processes)
 
@@ -229,16 +282,14 @@ def test_an_unproven_model_that_is_timed_on_request_fails_its_verdict(
     content["logits"] = content["logits"] + np.array([0.01, 0], dtype=np.float32)
     np.savez_compressed(bundle_copy / "golden.npz", **content)
     reseal(bundle_copy)
-    plan = Plan(bundle_copy, iterations=2, rounds=1, warm_up_frames=0, self_test=False)
-    case = bench(plan, [ONE], frames).cases[0]
+    plan = Plan(iterations=2, rounds=1, warm_up_frames=0, self_test=False)
+    case = bench(plan, [replace(ONE, bundle=bundle_copy)], frames).cases[0]
     assert not case.parity.passed
     assert case.parity.failures
     assert any(reason.startswith("parity failed") for reason in case.verdict.reasons)
 
 
 @pytest.mark.parametrize("cases", [[], [ONE, ONE]])
-def test_cases_that_cannot_be_told_apart_are_refused(
-    demo_bundle: Path, frames: HeldFrames, cases: list[CaseSpec]
-) -> None:
+def test_cases_that_cannot_be_told_apart_are_refused(frames: HeldFrames, cases: list[CaseSpec]) -> None:
     with pytest.raises(UsageError, match="told apart by their names"):
-        bench(Plan(demo_bundle), cases, frames)
+        bench(Plan(), cases, frames)

@@ -18,6 +18,7 @@ from bench.reports import make_case, make_report, make_samples
 from conftest import Ran
 from vmeg_edge.bench.plan import CaseSpec
 from vmeg_edge.bench.report import BenchReport, parse_report
+from vmeg_edge.bundle import open_bundle
 
 SHORT = ("--backend", "onnxruntime", "--threads", "1", "--size", "320x240", "--warm-up", "1")
 
@@ -168,6 +169,56 @@ def test_the_options_make_these_cases(
     monkeypatch.setattr("vmeg_edge.bench.run.bench", bench)
     assert vmeg_edge("bench", "--size", "64x48", *words.split()).code == 0
     assert [(case.backend, case.threads, case.streams) for case in asked] == cases
+
+
+@pytest.fixture
+def other(bundle_copy: Path, reseal: Callable[[Path], None]) -> Path:
+    """The demo bundle under another name, for one engine alone."""
+    manifest = json.loads((bundle_copy / "manifest.json").read_text())
+    artefacts = {"onnxruntime": manifest["artefacts"]["onnxruntime"]}
+    (bundle_copy / "manifest.json").write_text(json.dumps({**manifest, "name": "other", "artefacts": artefacts}))
+    reseal(bundle_copy)
+    return bundle_copy
+
+
+def test_two_bundles_are_measured_in_one_run(
+    vmeg_edge: Callable[..., Ran], demo_bundle: Path, other: Path, tmp_path: Path
+) -> None:
+    bundles = ("--bundle", other, "--bundle", demo_bundle)
+    ran = vmeg_edge("bench", *SHORT, *bundles, "--iterations", 4, "--rounds", 2, "--json", tmp_path / "run.json")
+    report = parse_report((tmp_path / "run.json").read_bytes(), "run.json")
+    assert_ran(ran, report)
+    assert [case.name for case in report.cases] == ["other, onnxruntime, 1 thread", "demo, onnxruntime, 1 thread"]
+    assert [model.label for model in report.models] == ["other", "demo"]
+    assert "INVALID other, onnxruntime, 1 thread: too few samples: 4" in " ".join(ran.out.split())
+    assert ran.out.count("DEMO MODEL") == 1
+
+
+def test_every_bundle_meets_every_engine_that_it_holds(
+    vmeg_edge: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, demo_bundle: Path, other: Path
+) -> None:
+    asked: list[CaseSpec] = []
+    left_out: dict[Path, dict[str, str]] = {}
+
+    def bench(
+        _plan: object, chosen: list[CaseSpec], _frames: object, **told: dict[Path, dict[str, str]]
+    ) -> BenchReport:
+        asked.extend(chosen)
+        left_out.update(told["not_run"])
+        return valid_report(frames=64)
+
+    absent = {"openvino": None, "onnxruntime": None, "tensorrt": "no GPU"}
+    monkeypatch.setattr("vmeg_edge.bench.run.bench", bench)
+    monkeypatch.setattr("vmeg_edge.cli.bench_plan.why_unusable", absent.__getitem__)
+    bundles = ("--bundle", demo_bundle, "--bundle", other)
+    assert vmeg_edge("bench", "--size", "64x48", *bundles, "--threads", "1,2").code == 0
+    engines = [name for name in open_bundle(demo_bundle).manifest.artefacts if absent[name] is None]
+    assert [(case.bundle, case.backend, case.threads) for case in asked] == [
+        *((demo_bundle, name, threads) for name in engines for threads in (1, 2)),
+        *((other, "onnxruntime", threads) for threads in (1, 2)),
+    ]
+    assert left_out[other] == {"openvino": "the bundle holds no artefact for it"}
+    assert "--device GPU with 2 backends" in vmeg_edge("bench", *bundles, "--device", "GPU").error
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for the processes in /proc")

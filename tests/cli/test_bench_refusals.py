@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +13,23 @@ import pytest
 
 from bench.reports import make_case, make_report, make_samples
 from conftest import Ran
+from vmeg_edge.cli.options import DEMO_BUNDLE
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, reseal: Callable[[Path], None]) -> dict[str, str]:
+    """The demo bundle, a copy of it, and one for ONNX Runtime alone."""
+    folder = tmp_path_factory.mktemp("bundles")
+    copy, bare = (Path(shutil.copytree(DEMO_BUNDLE, folder / f"{name}.vmeg")) for name in ("copy", "bare"))
+    manifest = json.loads((bare / "manifest.json").read_text())
+    manifest["artefacts"] = {"onnxruntime": manifest["artefacts"]["onnxruntime"]}
+    (bare / "manifest.json").write_text(json.dumps(manifest))
+    reseal(bare)
+    return {"demo": str(DEMO_BUNDLE), "copy": str(copy), "bare": str(bare)}
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> dict[str, str]:
+def places(tmp_path: Path, bundles: dict[str, str]) -> dict[str, str]:
     """Names that the bad options below use."""
     still, junk, empty, pictures = (tmp_path / name for name in ("still.png", "junk.json", "empty", "nothing"))
     cv2.imwrite(str(still), np.arange(4096, dtype=np.uint8).reshape(64, 64))
@@ -26,7 +41,7 @@ def places(tmp_path: Path) -> dict[str, str]:
     empty.mkdir()
     pictures.mkdir()
     (pictures / "notes.txt").write_text("no picture")
-    return {"here": str(tmp_path)}
+    return {"here": str(tmp_path), **bundles}
 
 
 @pytest.fixture
@@ -64,7 +79,12 @@ BAD = [
     *((f"--max-p99-ms {value}", "--max-p99-ms") for value in ("nan", "-1", "inf")),
     ("--min-fps nan", "--min-fps"),
     ("--compare {here}/single.json --max-regression nan", "--max-regression"),
-    ("--arch vit_tiny --bundle {here}", "give one of the two"),
+    ("--arch vit_tiny --bundle {here}", "it is no bundle"),
+    ("--arch vit_tiny --arch resnet18 --arch vit_tiny", "--arch vit_tiny: given twice"),
+    ("--bundle {demo} --bundle {demo}", "demo.vmeg: given twice; give each bundle once"),
+    ("--bundle {copy} --bundle {demo}", "the same bundle as {copy}"),
+    ("--bundle {bare} --bundle {demo} --backend openvino", "{bare}: holds no artefact for openvino"),
+    ("--arch vit_tiny --bundle {bare} --backend openvino", "{bare}: holds no artefact for openvino"),
     ("--arch abacus", "--arch"),
     ("--precision int8", "--precision is that of --arch"),
     ("--bundle {here}/absent", "does not exist"),
@@ -91,7 +111,7 @@ def test_what_cannot_be_measured_is_refused_at_once_in_one_line(
     before = sorted(Path(places["here"]).iterdir())
     ran = vmeg_edge("bench", *words.format(**places).split())
     assert ran.code == 2
-    assert said in ran.error
+    assert said.format(**places) in ran.error
     assert ran.out == ""
     assert sorted(Path(places["here"]).iterdir()) == before
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge.bench.report import BenchReport, Case
+from vmeg_edge.bench.report import BenchReport, Case, Model
 from vmeg_edge.bench.statistics import Ratio, enough_samples, ratio_of_percentiles
 from vmeg_edge.errors import UsageError
 
 Word = Literal["better", "worse", "within noise", "unknown"]
+T = TypeVar("T")
 
 MINIMUM_EFFECT = 0.01
 """A smaller difference is within noise whatever its interval says: many samples make even a trifle certain."""
@@ -205,10 +206,8 @@ def _other_differences(new: BenchReport, old: BenchReport) -> tuple[str, ...]:
         "operating system": lambda report: report.environment.os,
         "kernel": lambda report: report.environment.kernel,
         "Python": lambda report: report.environment.python,
-        "model": lambda report: report.model.name,
-        "bundle": lambda report: report.model.digest[:12],
-        "checkpoint": lambda report: report.model.checkpoint[:12],
-        "model input": lambda report: f"{report.model.input}, {report.model.resize}",
+    }
+    settings: dict[str, Callable[[BenchReport], object]] = {
         "duration": lambda report: f"{report.settings.duration_s:g} s",
         "rounds": lambda report: report.settings.rounds,
         "warm-up frames": lambda report: report.settings.warm_up_frames,
@@ -224,12 +223,25 @@ def _other_differences(new: BenchReport, old: BenchReport) -> tuple[str, ...]:
         for name in sorted(after.keys() | before.keys())
         if after.get(name) != before.get(name)
     )
-    return (*_differing(new, old, reads), *versions)
+    return (*_differing(new, old, reads), *_model_differences(new, old), *_differing(new, old, settings), *versions)
 
 
-def _differing(
-    new: BenchReport, old: BenchReport, reads: dict[str, Callable[[BenchReport], object]]
-) -> tuple[str, ...]:
+def _model_differences(new: BenchReport, old: BenchReport) -> tuple[str, ...]:
+    """Of models that both runs have under one label, or of the only one of each."""
+    reads: dict[str, Callable[[Model], object]] = {
+        "model": lambda model: model.name,
+        "bundle": lambda model: model.digest[:12],
+        "checkpoint": lambda model: model.checkpoint[:12],
+        "model input": lambda model: f"{model.input}, {model.resize}",
+    }
+    if len(new.models) == len(old.models) == 1:
+        return _differing(new.models[0], old.models[0], reads)
+    before = {model.label: model for model in old.models}
+    pairs = ((model, before[model.label]) for model in new.models if model.label in before)
+    return tuple(f"{after.label}, {line}" for after, was in pairs for line in _differing(after, was, reads))
+
+
+def _differing(new: T, old: T, reads: Mapping[str, Callable[[T], object]]) -> tuple[str, ...]:
     pairs = ((name, read(new), read(old)) for name, read in reads.items())
     return tuple(f"{name}: {after}, was {before}" for name, after, before in pairs if after != before)
 

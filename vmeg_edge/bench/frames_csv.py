@@ -15,14 +15,16 @@ COLUMNS = ("case", "round", "frame", "at_s", *_FIGURES, "late")
 def write_csv(report: BenchReport, path: str | os.PathLike[str]) -> None:
     """Write one row a frame after warm-up, in the order of the cases and of their scoring; ``late`` is 0 or 1.
 
-    The file appears whole or not at all. Raises `OutputError`.
+    Where there are several models, the column ``model`` comes first. The file appears whole or not at all. Raises
+    `OutputError`.
     """
     with PendingFile(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        several = len(report.models) > 1
+        writer.writerow(("model", *COLUMNS) if several else COLUMNS)
         for case in report.cases:
             samples = case.samples
             columns = [getattr(samples, name) for name in _FIGURES]
             late = [int(value) for value in samples.late]
             for row in zip(samples.round, samples.frame, samples.at_s, *columns, late, strict=True):
-                writer.writerow((case.name, *row))
+                writer.writerow((case.model, case.name, *row) if several else (case.name, *row))

@@ -34,7 +34,7 @@ def html(report: BenchReport, comparison: Comparison | None = None) -> str:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     made = f"vmeg-edge {report.vmeg_edge}, {_moment(report.made_at)}"
-    title = f"Bench of {tables.plain(report.model.name)}"
+    title = f"Bench of {tables.heading(report)}"
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
@@ -47,7 +47,7 @@ def html(report: BenchReport, comparison: Comparison | None = None) -> str:
         *([] if comparison is None else _compared(comparison)),
         *_details(report),
         "</main>",
-        f"<footer>{_paragraphs((*report.notices, made))}</footer>",
+        f"<footer>{_paragraphs((*tables.notices(report), made))}</footer>",
         "</body>\n</html>\n",
     ]
     return "\n".join(parts)
@@ -60,9 +60,9 @@ def _header(report: BenchReport) -> list[str]:
     under += f"; {machine.cpu}, {machine.usable_processors} processors usable"
     return [
         "<header>",
-        f"<h1><small>vmeg-edge bench</small>{escape(report.model.name)}</h1>",
+        f"<h1><small>vmeg-edge bench</small>{escape(tables.heading(report))}</h1>",
         f'<p class="under">{escape(under)}; <time>{escape(_moment(report.made_at))}</time></p>',
-        f'<div class="notices" role="note">{_paragraphs(report.notices)}</div>',
+        f'<div class="notices" role="note">{_paragraphs(tables.notices(report))}</div>',
         f'<ul class="cases">{"".join(_card(report, case) for case in report.cases)}</ul>',
         _list("reasons", tables.reasons(report)),
         f'<p class="method">{escape(report.method)}</p>',
@@ -74,10 +74,18 @@ def _card(report: BenchReport, case: Case) -> str:
     stage = case.stages_ms.get("end_to_end")
     more = f"p99 {point(stage, 'p99')} ms, {case.throughput_fps:.1f} fps"
     return (
-        f'<li class="{colour(report, case)}"><b>{escape(case.name)}</b>'
+        f'<li class="{colour(report, case)}"><b>{_in_two_lines(case)}</b>'
         f'<p class="figure">{escape(point(stage, "p50"))} <small>ms p50</small></p>'
         f'<p class="more">{escape(more)}</p>{_word(case.verdict.word)}</li>'
     )
+
+
+def _in_two_lines(case: Case) -> str:
+    """The model alone in the first, where a name begins with it."""
+    model = f"{case.model}, "
+    if not case.name.startswith(model):
+        return escape(case.name)
+    return f"{escape(model)}<span>{escape(case.name.removeprefix(model))}</span>"
 
 
 def _results(report: BenchReport) -> list[str]:

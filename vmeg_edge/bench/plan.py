@@ -1,4 +1,4 @@
-"""What to measure, as data: the plan of a run, its cases, and how both travel to a case's own process."""
+"""What to measure, as data: the plan of a run, its cases, and how a case travels to its own process."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ MOST_MS = 3_600_000.0
 
 @dataclass(frozen=True)
 class CaseSpec:
-    """One thing to measure. ``threads`` is the whole budget; ``streams`` share it, each on a scorer of its own.
+    """One bundle on one backend. ``threads`` is the whole budget; ``streams`` share it, each on a scorer of its own.
 
     ``pinned_to`` are processors to stay on, none for the system's choice.
     """
 
+    bundle: Path
     backend: str
     device: str | None = None
     threads: int = 1
@@ -39,19 +40,22 @@ class CaseSpec:
 
     @property
     def name(self) -> str:
-        """As a report names it."""
+        """As a report of one bundle names it."""
         parts = [self.backend, *([self.device] if self.device else [])]
         parts.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
         if self.streams > 1:
             parts.append(f"{self.streams} streams")
         return ", ".join(parts)
 
+    def to_json(self) -> dict[str, Any]:
+        """For another process."""
+        return {**asdict(self), "bundle": str(self.bundle)}
+
 
 @dataclass(frozen=True)
 class Plan:
     """How to measure. ``duration_s`` is each case's own, over all ``rounds``; ``iterations`` frames replace it."""
 
-    bundle: Path
     scenario: Scenario = "single"
     duration_s: float = 10.0
     iterations: int | None = None
@@ -81,12 +85,3 @@ class Plan:
             return None
         each, over = divmod(self.iterations, self.rounds)
         return each + (turn < over)
-
-    def to_json(self) -> dict[str, Any]:
-        """For another process."""
-        return {**asdict(self), "bundle": str(self.bundle)}
-
-    @staticmethod
-    def from_json(raw: dict[str, Any]) -> Plan:
-        """What `to_json` gave."""
-        return Plan(**{**raw, "bundle": Path(raw["bundle"])})

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from vmeg_edge.bench.report import BenchReport, Case
 from vmeg_edge.bench.statistics import percentile
 from vmeg_edge.bench.svg import COLOURS, Scale, box, line, number, picture, text, x_axis
-from vmeg_edge.bench.tables import ms, plain, point
+from vmeg_edge.bench.tables import ms, plain, point, short
 
 _WIDTH = 560
 _EDGE = 10.0
 _BINS = 90
 _ROW = 78.0
+LETTER = 8.0  # pixels, the most that one of a name takes
 _NINES = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
@@ -30,7 +31,7 @@ def histograms(report: BenchReport) -> str:
         parts.append(line(scale.start, floor, scale.end, floor, "axis"))
         parts.append(_bars(case.samples.end_to_end_ms, scale, floor, row - 42, colour(report, case)))
         parts += _points(case, scale, floor - row + 40, floor)
-        parts.append(text(_EDGE, floor - row + 18, plain(case.name), "name"))
+        parts.append(text(_EDGE, floor - row + 18, short(plain(case.name), int((scale.end - _EDGE) / LETTER)), "name"))
     said = "; ".join(f"{case.name}: p50 {_point(case, 'p50')} ms, p99 {_point(case, 'p99')} ms" for case in cases)
     return picture("histograms", "Histogram of latency by case", said, _WIDTH, bottom + 38, parts)
 
@@ -57,9 +58,11 @@ def cumulative(report: BenchReport) -> str:
         height = bottom - 0.6 * (bottom - top) * (len(ranked) - place - 0.4) / len(ranked)
         share = 1 - 10 ** -(rise.high * (bottom - height) / (bottom - top))
         x = scale(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
-        way = -1 if x > scale.end - 24 - 7 * len(plain(case.name)) else 1
+        right, left = scale.end - 18 - x, x - 22
+        way = 1 if right > min(left, LETTER * len(plain(case.name))) else -1
+        name = short(plain(case.name), int(max(0.0, right if way > 0 else left) / LETTER))
         labels.append(line(x, height, x + 14 * way, height, f"stroke {colour(report, case)}"))
-        labels.append(text(x + 18 * way, height + 4, plain(case.name), "name", "end" if way < 0 else "start"))
+        labels.append(text(x + 18 * way, height + 4, name, "name", "end" if way < 0 else "start"))
     title = "Cumulative latency by case: share of frames at or below a latency"
     said = "; ".join(f"{case.name}: 99 % of frames within {_point(case, 'p99')} ms" for case in cases)
     return picture("cumulative", title, said, _WIDTH, bottom + 38, [*parts, *labels])

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from vmeg_edge.bench.older import OLDER, lifted
 from vmeg_edge.bench.statistics import PERCENTILES, enough_samples, percentile
 from vmeg_edge.errors import UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Scenario = Literal["single", "paced", "offline"]
 Detail = str | int | float | bool | None
@@ -156,13 +157,16 @@ class Samples(_Strict):
 
 
 class Case(_Strict):
-    """One backend, device, precision and number of threads, measured in a process of its own.
+    """One model, backend, device, precision and number of threads, measured in a process of its own.
 
+    ``name`` begins with the model's label where a report has several; ``model`` is that label. ``artefact_mb`` (1e6
+    bytes) are the files on disk that the backend opens; ``None`` where an older report did not say.
     ``bench_overhead_ms`` is what the bench itself adds to each frame's ``end_to_end``, measured around a frame that
     does nothing. ``streams`` is how many frames may be in flight at once (``offline``), 1 elsewhere.
     """
 
     name: str
+    model: str
     backend: str
     version: str
     device: str
@@ -173,6 +177,7 @@ class Case(_Strict):
     pinned_to: tuple[int, ...]
     details: dict[str, Detail]
     kernels: str
+    artefact_mb: float | None = None
     start: Start
     stages_ms: dict[str, Distribution]
     throughput_fps: float
@@ -217,11 +222,14 @@ class Environment(_Strict):
 
 
 class Model(_Strict):
-    """The bundle that was measured: ``digest`` of its ``SHA256SUMS``, ``checkpoint`` of the weights' file.
+    """A bundle that was measured: ``digest`` of its ``SHA256SUMS``, ``checkpoint`` of the weights' file.
 
-    ``path`` is the folder's name alone: a report travels, and no user's folders with it.
+    ``label`` tells it from the report's others; it is the bundle's ``name`` where that suffices. ``path`` is the
+    folder's name alone: a report travels, and no user's folders with it. ``notices`` must be said with its figures.
+    ``not_run`` maps backends to why they were left out: it holds none for them, or they cannot be used here.
     """
 
+    label: str
     name: str
     architecture: str
     input: str
@@ -229,29 +237,32 @@ class Model(_Strict):
     digest: str
     checkpoint: str
     path: str
+    notices: tuple[str, ...] = ()
+    not_run: dict[str, str] = {}
 
 
 class BenchReport(_Strict):
-    """One run of ``vmeg-edge bench``: what ``--json`` writes and ``--compare`` reads.
+    """One run of ``vmeg-edge bench``: what ``--json`` writes and ``--compare`` reads."""
 
-    ``not_run`` maps the bundle's other backends to why they cannot be used here.
-    """
-
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     made_at: str
     vmeg_edge: str
     method: str
     settings: Settings
     environment: Environment
-    model: Model
+    models: tuple[Model, ...]
     cases: tuple[Case, ...]
-    notices: tuple[str, ...]
-    not_run: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _told_apart(self) -> BenchReport:
         if len({case.name for case in self.cases}) != len(self.cases):
             raise ValueError("two cases have the same name")
+        labels = [model.label for model in self.models]
+        if len(set(labels)) != len(labels):
+            raise ValueError("two models have the same label")
+        stray = [case.name for case in self.cases if case.model not in labels]
+        if stray:
+            raise ValueError(f"the model of case {_plain(stray[0])} is not among the models")
         return self
 
     @property
@@ -265,15 +276,20 @@ class BenchReport(_Strict):
 
 
 def parse_report(data: bytes, origin: str) -> BenchReport:
-    """What `BenchReport.to_json` wrote. Raises `UsageError` that names ``origin`` and the first bad field."""
+    """What `BenchReport.to_json` wrote, in this version or an earlier one.
+
+    Raises `UsageError` that names ``origin`` and the first bad field.
+    """
     try:
         raw = json.loads(data)
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version in OLDER and type(version) is int:
+            data = json.dumps(lifted(raw)).encode()
     except (ValueError, RecursionError):
         raise UsageError(f"{origin}: not JSON; give a file that `vmeg-edge bench --json` wrote") from None
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
+    if version not in (*OLDER, SCHEMA_VERSION):
         raise UsageError(
-            f"{origin}: schema_version is {version!r:.40}, and this vmeg-edge reads version {SCHEMA_VERSION}; "
+            f"{origin}: schema_version is {version!r:.40}, and this vmeg-edge reads up to version {SCHEMA_VERSION}; "
             "run the old bench again with this version"
         )
     try:

@@ -21,10 +21,10 @@ from vmeg_edge import errors, kernels
 from vmeg_edge._version import __version__
 from vmeg_edge.backends import usable_processors
 from vmeg_edge.bench import held, machine
+from vmeg_edge.bench.models import model_of, open_models
 from vmeg_edge.bench.plan import CaseSpec, Plan
-from vmeg_edge.bench.report import BenchReport, Case, Model, Settings
+from vmeg_edge.bench.report import BenchReport, Case, Settings
 from vmeg_edge.bench.summing import case_of
-from vmeg_edge.bundle import Bundle, open_bundle
 from vmeg_edge.errors import BackendError, UsageError
 
 Progress = Callable[[str, int, int], None]
@@ -48,45 +48,53 @@ def bench(
     cases: Sequence[CaseSpec],
     frames: held.HeldFrames,
     *,
-    not_run: Mapping[str, str] | None = None,
+    notices: Mapping[Path, Sequence[str]] | None = None,
+    not_run: Mapping[Path, Mapping[str, str]] | None = None,
     progress: Progress = lambda _stage, _done, _total: None,
 ) -> BenchReport:
     """Measure ``cases`` on ``frames``. ``progress`` is told of openings and rounds: (stage, done, total).
 
-    ``not_run`` goes into the report: backends that were left out, and why.
+    ``notices`` and ``not_run`` (backends that were left out, and why) go into the report, by the bundle that they are
+    of. A case's name begins with its model's label where there are several bundles.
 
-    Raises `UsageError` for two cases of one name, and `BackendError` (or what opening raised, in its words) where a
-    case cannot be opened or its process ends.
+    Raises `UsageError` for two cases of one name and for one bundle in two places, and `BackendError` (or what opening
+    raised, in its words) where a case cannot be opened or its process ends.
     """
-    names = [case.name for case in cases]
+    models = open_models(dict.fromkeys(case.bundle for case in cases))
+    labels = {bundle.path: label for label, bundle in models.items()}
+    names = [case.name if len(models) == 1 else f"{labels[case.bundle]}, {case.name}" for case in cases]
     if not cases or len(set(names)) != len(names):
         raise UsageError(f"cases are told apart by their names, and these are {', '.join(names) or 'none'}")
-    bundle = open_bundle(plan.bundle)
     done = 0
     steps = len(cases) * plan.rounds
     with ExitStack() as running:
         processes = []
         with tempfile.TemporaryDirectory(prefix="vmeg-edge-bench-") as folder:  # gone before the measuring begins
             held.store(frames.frames, Path(folder))
-            for place, case in enumerate(cases):
+            for place, (name, case) in enumerate(zip(names, cases, strict=True)):
                 progress("opening", place, len(cases))
-                processes.append(running.enter_context(_CaseProcess(case, plan, Path(folder))))
+                process = _CaseProcess(name, labels[case.bundle], case, plan, Path(folder))
+                processes.append(running.enter_context(process))
         progress("opening", len(cases), len(cases))
         for turn in range(plan.rounds):
             for process in _rotated(processes, turn):
                 process.run()
                 done += 1
                 progress("measuring", done, steps)
+    said = {label: list((notices or {}).get(bundle.path, ())) for label, bundle in models.items()}
+    for process in processes:
+        said[process.model] += process.opened["notices"]
     return BenchReport(
         made_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         vmeg_edge=__version__,
         method=_method(plan, len(frames.frames)),
         settings=_settings(plan, frames),
         environment=machine.environment(kernels.describe()["cpu_features"], usable_processors()),
-        model=_model(bundle),
+        models=tuple(
+            model_of(label, bundle, said[label], (not_run or {}).get(bundle.path, {}))
+            for label, bundle in models.items()
+        ),
         cases=tuple(process.measured(frames.decode_ms) for process in processes),
-        notices=tuple(dict.fromkeys(notice for process in processes for notice in process.opened["notices"])),
-        not_run=dict(not_run or {}),
     )
 
 
@@ -94,6 +102,8 @@ def bench(
 class _CaseProcess:
     """One case's process: opened on entering, told to run a slice at a time, ended on leaving."""
 
+    name: str
+    model: str
     case: CaseSpec
     plan: Plan
     folder: Path
@@ -112,8 +122,8 @@ class _CaseProcess:
         )
         try:
             self.opened = self._ask(
-                case=asdict(self.case),
-                plan=self.plan.to_json(),
+                case=self.case.to_json(),
+                plan=asdict(self.plan),
                 frames=str(self.folder),
                 spawned_ns=spawned_ns,
             )
@@ -133,7 +143,7 @@ class _CaseProcess:
 
     def measured(self, decode_ms: Sequence[float]) -> Case:
         """What all slices say together."""
-        return case_of(self.case, self.opened, self.slices, decode_ms)
+        return case_of(self.name, self.model, self.case, self.opened, self.slices, decode_ms)
 
     def _ask(self, **what: Any) -> dict[str, Any]:
         to, back = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
@@ -143,11 +153,11 @@ class _CaseProcess:
         line = back.readline()
         if not line:
             how = _how(self._process.wait())
-            raise BackendError(f"{self.case.name}: its process ended{how}; the bench stops here")
+            raise BackendError(f"{self.name}: its process ended{how}; the bench stops here")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             kind = getattr(errors, answer["kind"], BackendError)
-            raise kind(f"{self.case.name}: {answer['error']}")
+            raise kind(f"{self.name}: {answer['error']}")
         return answer
 
     def _end(self) -> None:
@@ -196,18 +206,4 @@ def _settings(plan: Plan, frames: held.HeldFrames) -> Settings:
         distinct_frames=len(frames.frames),
         frame_width=frames.frames[0].width,
         frame_height=frames.frames[0].height,
-    )
-
-
-def _model(bundle: Bundle) -> Model:
-    manifest = bundle.manifest
-    took = manifest.input
-    return Model(
-        name=manifest.name,
-        architecture=manifest.architecture.summary,
-        input=f"{took.width}x{took.height}",
-        resize=took.resize,
-        digest=bundle.digest,
-        checkpoint=manifest.checkpoint.sha256,
-        path=bundle.path.name,
     )

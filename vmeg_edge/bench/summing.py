@@ -18,12 +18,20 @@ _STAGES = ("preprocess", "infer", "explain", "decide")
 
 
 def case_of(
-    case: CaseSpec, opened: dict[str, Any], slices: Sequence[dict[str, Any]], decode_ms: Sequence[float]
+    name: str,
+    model: str,
+    case: CaseSpec,
+    opened: dict[str, Any],
+    slices: Sequence[dict[str, Any]],
+    decode_ms: Sequence[float],
 ) -> Case:
-    """The report of one case. Raises `BackendError` where not one frame was scored."""
+    """The report of one case, called ``name``, of the model with this label.
+
+    Raises `BackendError` where not one frame was scored.
+    """
     columns = _joined(slices)
     if not len(columns["frame"]):
-        raise BackendError(f"{case.name}: not one frame was scored in time; give a lower --fps or a longer --duration")
+        raise BackendError(f"{name}: not one frame was scored in time; give a lower --fps or a longer --duration")
     said = opened["provenance"]
     late = columns["late"].astype(bool)
     scored = len(late)
@@ -39,7 +47,8 @@ def case_of(
         )
     )
     return Case(
-        name=case.name,
+        name=name,
+        model=model,
         backend=case.backend,
         version=said["version"],
         device=said["device"],
@@ -50,6 +59,7 @@ def case_of(
         pinned_to=case.pinned_to,
         details=_plain(said["details"]),
         kernels=f"{said['kernels']['implementation']} {said['kernels']['isa'] or ''}".strip(),
+        artefact_mb=_short(opened["artefact_mb"]),
         start=Start(**opened["start"]),
         stages_ms=_stages(columns, decode_ms),
         throughput_fps=_short(scored / sum(part["wall_s"] for part in slices)),

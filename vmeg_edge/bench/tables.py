@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vmeg_edge.bench.report import STAGES, BenchReport, Case, Distribution, Settings
+from vmeg_edge.bench.report import STAGES, BenchReport, Case, Distribution, Model, Settings
 from vmeg_edge.bench.statistics import ENOUGH_SAMPLES
 
 NOTHING = "-"
@@ -26,6 +26,12 @@ class Sheet:
 def plain(text: object) -> str:
     """One line without control or direction characters: names come from files that others made."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(text))
+
+
+def short(text: str, most: int) -> str:
+    """Both ends of a text of more than ``most`` letters."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[: most - half - 1]}…{text[len(text) - half :]}"
 
 
 def ms(value: float) -> str:
@@ -92,18 +98,20 @@ def stages(report: BenchReport) -> Sheet:
 
 
 def starts(report: BenchReport) -> Sheet:
-    """What stands before the first result."""
+    """What stands before the first result, the files that are read among it."""
     rows = tuple(
         (
             plain(case.name),
             plain(case.start.cache),
+            _size(case.artefact_mb),
             *(f"{value:.0f}" for value in (case.start.import_ms, case.start.load_ms, case.start.self_test_ms)),
             ms(case.start.first_inference_ms),
             f"{case.start.process_to_first_score_ms:.0f}",
         )
         for case in report.cases
     )
-    columns = ("case", "cache", "import", "load", "of it self-test", "first inference", "process to first score")
+    times = ("import", "load", "of it self-test", "first inference", "process to first score")
+    columns = ("case", "cache", "disk MB", *times)
     return Sheet("Start in a fresh process, ms", columns, rows, text_columns=2)
 
 
@@ -148,7 +156,7 @@ def threads(report: BenchReport) -> Sheet | None:
     """Speed-up over the fewest threads, where cases differ in nothing else: by p50, or by throughput when offline."""
     groups: dict[tuple[object, ...], list[Case]] = defaultdict(list)
     for case in report.cases:
-        groups[case.backend, case.device, case.precision, case.float_precision, case.streams].append(case)
+        groups[case.model, case.backend, case.device, case.precision, case.float_precision, case.streams].append(case)
     by_rate = report.settings.scenario == "offline"
     rows = []
     for group in groups.values():
@@ -200,8 +208,8 @@ def lasting(settings: Settings) -> str:
 
 
 def facts(report: BenchReport) -> tuple[tuple[str, str], ...]:
-    """Environment, model and settings as names and values."""
-    machine, model, settings = report.environment, report.model, report.settings
+    """Environment, models and settings as names and values."""
+    machine, settings = report.environment, report.settings
     pace = f", {settings.fps:g} frames a second" if settings.fps is not None else ""
     pace += f", deadline {settings.deadline_ms:g} ms" if settings.deadline_ms is not None else ""
     size = f"{settings.frame_width}x{settings.frame_height}"
@@ -211,8 +219,7 @@ def facts(report: BenchReport) -> tuple[tuple[str, str], ...]:
         ("scenario", f"{settings.scenario}{pace}, {lasting(settings)}"),
         ("frames", f"{settings.distinct_frames} distinct {size} from {settings.source}, held in memory"),
         ("warm-up", f"{settings.warm_up_frames} frames, not counted"),
-        ("model", f"{model.name}: {model.architecture}, {model.input}, {model.resize}"),
-        ("bundle", f"{model.digest[:12]}, checkpoint {model.checkpoint[:12]}, {model.path}"),
+        *(row for model in report.models for row in _model(model, several=len(report.models) > 1)),
         ("CPU", machine.cpu + features),
         ("processors", f"{machine.usable_processors} usable, cores {machine.cores}, governor {machine.governor}"),
         ("memory", held),
@@ -221,6 +228,32 @@ def facts(report: BenchReport) -> tuple[tuple[str, str], ...]:
         ("measured", report.made_at),
     )
     return tuple((name, plain(value)) for name, value in rows)
+
+
+def notices(report: BenchReport) -> tuple[str, ...]:
+    """What must be said with the figures, once each: first what holds for some models alone, with their labels."""
+    held: dict[str, list[str]] = defaultdict(list)
+    for model in report.models:
+        for line in dict.fromkeys(model.notices):
+            held[line].append(model.label)
+    some = [f"{', '.join(labels)}: {line}" for line, labels in held.items() if len(labels) < len(report.models)]
+    every = [line for line, labels in held.items() if len(labels) == len(report.models)]
+    return tuple(map(plain, (*some, *every)))
+
+
+def heading(report: BenchReport) -> str:
+    """The names of all models."""
+    names = [model.label if len(report.models) > 1 else model.name for model in report.models]
+    return plain(", ".join(names))
+
+
+def _model(model: Model, *, several: bool) -> list[tuple[str, str]]:
+    name = model.label if several else model.name
+    called = name if name == model.name else f"{name} ({model.name})"
+    about = f"{called}: {model.architecture}, {model.input}, {model.resize}"
+    rows = [("model", about), ("bundle", f"{model.digest[:12]}, checkpoint {model.checkpoint[:12]}, {model.path}")]
+    of = f" of {name}" if several else ""
+    return [*rows, *((f"not run{of}", f"{backend}: {why}") for backend, why in model.not_run.items())]
 
 
 def engines(report: BenchReport) -> Sheet:
@@ -243,6 +276,10 @@ def _versions(report: BenchReport) -> tuple[str, ...]:
 
 def _mb(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.0f}"
+
+
+def _size(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _rate(case: Case) -> float:

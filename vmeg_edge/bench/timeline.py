@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from vmeg_edge.bench.comparison import Comparison
 from vmeg_edge.bench.comparison_tables import interval
-from vmeg_edge.bench.plots import colour
+from vmeg_edge.bench.plots import LETTER, colour
 from vmeg_edge.bench.report import BenchReport, Samples
 from vmeg_edge.bench.statistics import Ratio, percentile
 from vmeg_edge.bench.svg import Scale, box, line, number, picture, text, x_axis
@@ -117,7 +117,8 @@ def whiskers(comparison: Comparison) -> str:
         found = ((name, getattr(pair, field)) for name, field in measures)
         held += [(plain(pair.name), name, ratio) for name, ratio in found if ratio is not None]
     values = [value for _, _, ratio in held for value in (ratio.low, ratio.high)]
-    scale = Scale.over([0.97, 1.03, *values], 300.0, _WIDTH - 190.0, log_from=3.0)
+    start = max(300.0, 56.0 + LETTER * max((len(case) for case, _, _ in held), default=0))
+    scale = Scale.over([0.97, 1.03, *values], start, _WIDTH - 190.0, log_from=3.0)
     row = 22.0
     bottom = 12 + row * len(held)
     parts = [x_axis(scale, 4, bottom, "new over old"), line(scale(1), 0, scale(1), bottom, "one")]
@@ -130,7 +131,7 @@ def whiskers(comparison: Comparison) -> str:
                 parts.append(line(10, y - row / 2, _WIDTH - 10, y - row / 2, "grid"))
         before = case
         kind = "fill throughput" if name == "fps" else "fill latency"
-        parts.append(text(286, y + 4, name, "value", "end"))
+        parts.append(text(start - 14, y + 4, name, "value", "end"))
         parts.append(line(scale(ratio.low), y, scale(ratio.high), y, "whisker"))
         parts += [line(scale(end), y - 4, scale(end), y + 4, "whisker") for end in (ratio.low, ratio.high)]
         x = scale(ratio.value)

@@ -74,14 +74,14 @@ class _Case:
         self._streams = case["streams"]
         options = {name: case[name] for name in ("backend", "device", "hint")}
         options |= {"threads": case["threads"] // self._streams, "cache": plan["cache"]}
-        self._scorers = [loading.load(plan["bundle"], self_test=plan["self_test"], **options)]
+        self._scorers = [loading.load(case["bundle"], self_test=plan["self_test"], **options)]
         loaded_ns = time.perf_counter_ns()
 
-        from vmeg_edge.bench import held, machine, scenarios
+        from vmeg_edge.bench import held, machine, models, scenarios
         from vmeg_edge.bench.plan import Plan
 
         self._machine, self._scenarios = machine, scenarios
-        self._plan = Plan.from_json(plan)
+        self._plan = Plan(**plan)
         peak_mb = machine.peak_resident_mb()
         before_mb = machine.resident_mb()
         self._frames = held.fetch(Path(asked["frames"]))
@@ -113,12 +113,13 @@ class _Case:
             "failures": _failures(parity, report.precision),
             "provenance": self._scorers[0].provenance,
             "notices": list(self._scorers[0].notices),
+            "artefact_mb": models.artefact_mb(self._scorers[0].bundle, case["backend"]),
             "frames_held_mb": held_mb,
             "peak_mb": peak_mb,
             "overhead_ms": scenarios.own_overhead_ms(result, self._frames),
         }
         while len(self._scorers) < self._streams:
-            self._scorers.append(loading.load(plan["bundle"], self_test=False, **options))
+            self._scorers.append(loading.load(case["bundle"], self_test=False, **options))
         gc.collect()
 
     def slice(self) -> dict[str, Any]:

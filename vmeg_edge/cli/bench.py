@@ -39,11 +39,21 @@ def _read_limit(_: click.Context, param: click.Parameter, value: float | None) -
 
 
 @click.command(name="bench")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle folder. [default: the embedded demo bundle]")
+@click.option(
+    "--bundle",
+    "bundles",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Bundle folder; may be repeated, to measure several side by side. [default: the embedded demo bundle]",
+)
 @click.option(
     "--arch",
+    "archs",
+    multiple=True,
     type=click.Choice(ARCHITECTURES),
-    help="Bench a model of this size with random weights, made here by the toolchain and kept in the engine cache.",
+    metavar="NAME",
+    help="Bench a model of this size with random weights, made here by the toolchain and kept in the engine cache; may "
+    f"be repeated, and stand beside --bundle. One of: {', '.join(ARCHITECTURES)}.",
 )
 @click.option(
     "--precision",
@@ -51,7 +61,10 @@ def _read_limit(_: click.Context, param: click.Parameter, value: float | None) -
     help="Precision of --arch. [default: int8]",
 )
 @click.option(
-    "--backend", "backends", multiple=True, help="Backend to measure; may be repeated. [default: every usable one]"
+    "--backend",
+    "backends",
+    multiple=True,
+    help="Backend to measure, which each bundle must hold; may be repeated. [default: every usable one]",
 )
 @click.option("--device", "-d", help="Device: CPU, GPU, NPU, CUDA:0. [default: the backend's own]")
 @click.option(
@@ -123,15 +136,19 @@ def _read_limit(_: click.Context, param: click.Parameter, value: float | None) -
 )
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of --json and leave.")
 def command(**options: Any) -> None:
-    """Measure a bundle on this machine: what a frame takes, stage by stage, with parity beside it.
+    """Measure bundles on this machine: what a frame takes, stage by stage, with parity beside it.
 
-    Each backend and number of threads is a case with a process of its own; cases take turns. Every run gets a verdict:
-    INVALID (exit code 1) where samples are too few, times drift, the processor throttles or other work disturbs.
+    Each bundle, backend and number of threads is a case with a process of its own; cases take turns on the same frames.
+    All of them stay open for the whole run, so its memory is the sum of theirs, each with up to 100 MB of frames. Every
+    run gets a verdict: INVALID (exit code 1) where samples are too few, times drift, the processor throttles or other
+    work disturbs.
 
     \b
     Examples:
       vmeg-edge bench
       vmeg-edge bench --bundle v8.vmeg --frames cine.dcm --threads 1,2 --html report.html
+      vmeg-edge bench --bundle vit.vmeg --bundle resnet.vmeg --iterations 700 --html report.html
+      vmeg-edge bench --arch vit_base --arch resnet50 --arch vgg19 --backend onnxruntime
       vmeg-edge bench --bundle v8.vmeg --scenario paced --fps 10 --duration 90 --max-p99-ms 100
       vmeg-edge bench --arch vit_base --iterations 700 --json now.json --compare before.json
     """
@@ -167,16 +184,14 @@ def command(**options: Any) -> None:
 
 
 def _measured(options: dict[str, Any]) -> BenchReport:
-    from dataclasses import replace
-
     from vmeg_edge.bench import held
     from vmeg_edge.bench.run import bench
-    from vmeg_edge.cli.bench_plan import bundle_of, cases_of, plan_of
+    from vmeg_edge.cli.bench_plan import bundles_of, cases_of, plan_of
     from vmeg_edge.cli.progress import ProgressReport
 
     plan = plan_of(options)
-    path, notes = bundle_of(options)
-    cases, not_run = cases_of(path, options)
+    bundles = bundles_of(options)
+    cases, not_run = cases_of([path for path, _ in bundles], options)
     with ProgressReport() as progress:
         frames = held.gather(
             options["frames"],
@@ -184,8 +199,7 @@ def _measured(options: dict[str, Any]) -> BenchReport:
             size=options["size"],
             progress=lambda done, total: progress.update("gathering frames", done, total),
         )
-        made = bench(replace(plan, bundle=path), cases, frames, not_run=not_run, progress=progress.update)
-    return made.model_copy(update={"notices": (*notes, *made.notices)})
+        return bench(plan, cases, frames, notices=dict(bundles), not_run=not_run, progress=progress.update)
 
 
 def _check_outputs(options: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
-"""What the options of ``vmeg-edge bench`` ask for: the plan, the bundle and the cases, refused before work is done."""
+"""What the options of ``vmeg-edge bench`` ask for: the plan, the bundles and the cases, refused before work is done."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import click
 
 from vmeg_edge.backends import BACKENDS, usable_processors, why_unusable
 from vmeg_edge.backends.base import backend_entry
+from vmeg_edge.bench.models import open_models
 from vmeg_edge.bench.plan import MOST_MS, CaseSpec, Plan
 from vmeg_edge.cli.options import DEMO_BUNDLE
 from vmeg_edge.errors import BackendMissingError, UsageError
@@ -24,12 +27,11 @@ def plan_of(options: dict[str, Any]) -> Plan:
         if options[name] is not None and not paced:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} serves --scenario paced; {options['scenario']} takes frames as fast as it can")
-    if options["precision"] is not None and options["arch"] is None:
+    if options["precision"] is not None and not options["archs"]:
         raise UsageError("--precision is that of --arch; a bundle has its own")
     for name in options["backends"]:
         backend_entry(name)
     plan = Plan(
-        bundle=options["bundle"] or DEMO_BUNDLE,
         scenario=options["scenario"],
         duration_s=options["duration_s"],
         iterations=options["iterations"],
@@ -44,55 +46,76 @@ def plan_of(options: dict[str, Any]) -> Plan:
     return plan
 
 
-def bundle_of(options: dict[str, Any]) -> tuple[Path, tuple[str, ...]]:
-    """The bundle to measure, and what has to be said of it."""
-    if options["arch"] is None:
-        return options["bundle"] or DEMO_BUNDLE, ()
-    if options["bundle"] is not None:
-        raise UsageError("--arch makes a bundle with random weights, and --bundle names one; give one of the two")
+def bundles_of(options: dict[str, Any]) -> list[tuple[Path, tuple[str, ...]]]:
+    """The bundles to measure, those with random weights last, each with what has to be said of it."""
+    archs = options["archs"]
+    named = options["bundles"] or (() if archs else (DEMO_BUNDLE,))
+    bundles: list[tuple[Path, tuple[str, ...]]] = [(path, ()) for path in named]
+    if not archs:
+        return bundles
+    twice = next((arch for arch in archs if archs.count(arch) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--arch {twice}: given twice; give each once")
+    for name in options["backends"]:
+        _check_usable(name)
+    if named:  # what is wrong with them is said before models are made
+        cases_of(named, options)
     from vmeg_edge.cli.toolchain import toolchain
 
     maker = toolchain("random_bundle")
-    path = maker.random_bundle(
-        options["arch"],
-        options["precision"] or "int8",
-        tuple(options["backends"]),
-        lambda line: click.echo(line, err=True),
-    )
-    return path, (maker.RANDOM_WEIGHTS,)
+    for arch in archs:
+        path = maker.random_bundle(
+            arch,
+            options["precision"] or "int8",
+            tuple(options["backends"]),
+            lambda line: click.echo(line, err=True),
+        )
+        bundles.append((path, (maker.RANDOM_WEIGHTS,)))
+    return bundles
 
 
-def cases_of(path: Path, options: dict[str, Any]) -> tuple[list[CaseSpec], dict[str, str]]:
-    """Every backend with every number of threads; and the bundle's backends that cannot be used here."""
-    from vmeg_edge.bundle import open_bundle
-
-    held = open_bundle(path).manifest.artefacts
+def cases_of(paths: Sequence[Path], options: dict[str, Any]) -> tuple[list[CaseSpec], dict[Path, dict[str, str]]]:
+    """Every bundle on every backend with every number of threads; and the backends that are left out, by bundle."""
+    held = {bundle.path: tuple(bundle.manifest.artefacts) for bundle in open_models(paths).values()}
     chosen = tuple(dict.fromkeys(options["backends"]))
     for name in chosen:
-        if name not in held:
-            raise UsageError(f"{path}: holds no artefact for {name}; it holds: {', '.join(held)}")
-        why = why_unusable(name)
-        if why is not None:
-            raise BackendMissingError(f"backend {name}: {why}")
-    not_run = {} if chosen else {name: why for name in held if name in BACKENDS and (why := why_unusable(name))}
-    names = chosen or tuple(name for name in held if name in BACKENDS and name not in not_run)
-    if not names:
-        raise BackendMissingError(f"{path}: none of its backends can be used here: {'; '.join(not_run.values())}")
-    if options["device"] is not None and len(names) > 1:
-        raise UsageError(f"--device {options['device']} with {len(names)} backends; name one with --backend")
-    budget = len(options["pin"]) or usable_processors()
+        for path, own in held.items():
+            if name not in own:
+                raise UsageError(f"{path}: holds no artefact for {name}; it holds: {', '.join(own)}")
+        _check_usable(name)
+    known = chosen or tuple(name for name in dict.fromkeys(chain(*held.values())) if name in BACKENDS)
+    unusable = {name: why for name in known if (why := why_unusable(name)) is not None}
+    usable = [name for name in known if name not in unusable]
+    not_run = {path: {name: why for name, why in unusable.items() if name in own} for path, own in held.items()}
+    for path, own in held.items():
+        if not any(name in own for name in usable):
+            whys = "; ".join(not_run[path].values())
+            raise BackendMissingError(f"{path}: none of its backends can be used here: {whys}")
+        not_run[path] |= {name: "the bundle holds no artefact for it" for name in usable if name not in own}
+    if options["device"] is not None and len(usable) > 1:
+        raise UsageError(f"--device {options['device']} with {len(usable)} backends; name one with --backend")
     offline = options["scenario"] == "offline"
     if options["streams"] is not None and not offline:
         raise UsageError(f"--streams serves --scenario offline; {options['scenario']} has one frame in flight")
+    budget = len(options["pin"]) or usable_processors()
     return [
         CaseSpec(
-            backend=name,
+            path,
+            name,
             device=options["device"],
             threads=threads,
             streams=(options["streams"] or threads) if offline else 1,
             pinned_to=options["pin"],
             hint=options["hint"],
         )
-        for name in names
+        for path, own in held.items()
+        for name in usable
+        if name in own
         for threads in options["threads"] or (budget,)
     ], not_run
+
+
+def _check_usable(backend: str) -> None:
+    why = why_unusable(backend)
+    if why is not None:
+        raise BackendMissingError(f"backend {backend}: {why}")

@@ -31,7 +31,7 @@ def show(report: BenchReport, console: Console, comparison: Comparison | None = 
         console.print()
     _lines(console, [tables.overheads(report)])
     _lines(console, [f"{name}: {value}" for name, value in tables.facts(report)])
-    _lines(console, [tables.plain(report.method), *map(tables.plain, report.notices)])
+    _lines(console, [tables.plain(report.method), *tables.notices(report)])
 
 
 def _made(sheet: Sheet) -> Table:
@@ -74,7 +74,7 @@ def _fitted(sheet: Sheet, width: int) -> list[Sheet]:
     parts = []
     for title, places in (
         (sheet.title, [*range(middle)]),
-        (f"{sheet.title}, continued", [*range(words), *range(middle, count)]),
+        (f"{sheet.title.removesuffix(', continued')}, continued", [*range(words), *range(middle, count)]),
     ):
         rows = tuple(tuple(row[place] for place in places) for row in sheet.rows)
         parts += _fitted(Sheet(title, tuple(sheet.columns[place] for place in places), rows, words), width)

@@ -36,8 +36,9 @@ def random_bundle(arch: str, precision: Precision, targets: tuple[str, ...], rep
     any other. Raises what `convert` raises, `OutputError` where the cache folder cannot be used.
     """
     chosen = targets or tuple(name for name in _HERE if precision in PRECISIONS[name] and why_unusable(name) is None)
-    folder = cache_folder() / "random"
-    path = folder / f"{arch}-{precision}-{'-'.join(sorted(chosen))}-{_plain(__version__)}.vmeg"
+    # The folder tells one from the other, so that the model's own name stays short in every table.
+    folder = cache_folder() / "random" / f"{precision}-{'-'.join(sorted(chosen))}-{_plain(__version__)}"
+    path = folder / f"{arch}.vmeg"
     try:
         open_bundle(path)
     except VmegError:

@@ -16,6 +16,7 @@ from conftest import Ran
 from vmeg_edge.bench.report import parse_report
 from vmeg_edge.bundle import open_bundle
 from vmeg_edge.errors import OutputError, UsageError
+from vmeg_edge.manifest import RANDOM_HEAD
 
 TARGETS = ("onnxruntime",)
 
@@ -33,13 +34,16 @@ def test_it_is_made_once_kept_in_the_cache_and_made_anew_where_it_was_damaged(ca
     path = random_bundle("vit_tiny", "float32", TARGETS, said.append)
     assert cache in path.parents
     assert said[0].startswith("making vit_tiny with random weights, float32, for onnxruntime")
+    checkpoint = open_bundle(path).manifest.checkpoint
     said.clear()
     assert random_bundle("vit_tiny", "float32", TARGETS, said.append) == path
     assert said == []
     (path / "model.onnx").write_bytes(b"damaged")
     assert random_bundle("vit_tiny", "float32", TARGETS, said.append) == path
     assert said
-    assert tuple(open_bundle(path).manifest.artefacts) == TARGETS, "it is whole again"
+    manifest = open_bundle(path).manifest
+    assert (manifest.name, tuple(manifest.artefacts)) == ("vit_tiny", TARGETS), "it is whole again"
+    assert manifest.checkpoint == checkpoint, "the seed makes the same weights each time"
 
 
 def test_every_result_says_that_it_was_never_trained() -> None:
@@ -82,20 +86,19 @@ def test_a_cache_that_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch, tm
         random_bundle("vit_tiny", "float32", TARGETS, lambda _line: None)
 
 
-def test_the_seed_makes_the_same_weights_each_time() -> None:
-    one, two = (module._seeded(ARCHITECTURES["vit_tiny"]).state_dict() for _ in range(2))
-    assert all(bool((one[name] == two[name]).all()) for name in one)
-    assert float(one["patch_embed.proj.weight"].std()) == pytest.approx(0.02, rel=0.05)
-
-
-def test_bench_measures_an_architecture_without_a_checkpoint(vmeg_edge: Callable[..., Ran]) -> None:
-    options = ("--arch", "vit_tiny", "--precision", "float32", "--backend", "onnxruntime", "--threads", 1)
-    ran = vmeg_edge("bench", *options, "--size", "64x48", "--iterations", 4, "--rounds", 2, "--json")
+def test_bench_measures_an_architecture_without_a_checkpoint_beside_a_bundle(
+    vmeg_edge: Callable[..., Ran], demo_bundle: Path
+) -> None:
+    options = ("--bundle", demo_bundle, "--arch", "vit_tiny", "--precision", "float32", "--backend", "onnxruntime")
+    ran = vmeg_edge("bench", *options, "--threads", 1, "--size", "64x48", "--iterations", 4, "--rounds", 2, "--json")
     assert "making vit_tiny" in ran.err
     report = parse_report(ran.out.encode(), "stdout")
-    assert report.notices[0] == RANDOM_WEIGHTS
-    assert report.cases[0].parity.passed
-    assert "1 blocks of 64" in report.model.architecture
+    demo, model = report.models
+    assert [case.name for case in report.cases] == [f"{name}, onnxruntime, 1 thread" for name in ("demo", "vit_tiny")]
+    assert model.notices[:2] == (RANDOM_WEIGHTS, RANDOM_HEAD)
+    assert not {RANDOM_WEIGHTS, RANDOM_HEAD} & set(demo.notices)
+    assert report.cases[1].parity.passed
+    assert "1 blocks, 64 channels" in model.architecture
     assert ran.code == 1, "four samples prove nothing"
 
 

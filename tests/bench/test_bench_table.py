@@ -7,11 +7,14 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from bench.reports import NOTICES, make_case, make_cases, make_model, make_report, make_samples, make_several
 from vmeg_edge.bench.comparison import Comparison, compare
 from vmeg_edge.bench.report import BenchReport, Parity, Verdict
+from vmeg_edge.bench.tables import short
 from vmeg_edge.cli.bench_table import show
 
 
@@ -178,3 +181,13 @@ def test_what_the_system_does_not_tell_is_a_dash() -> None:
     assert "-/-" in row(shown(report), "Latency end to end", "openvino, 2 threads")
     bare = make_report([make_case(stages_ms={})])
     assert "VALID" in shown(bare, compare(bare, bare))
+
+
+@given(st.text(max_size=60), st.integers(1, 50))
+def test_a_text_that_is_too_long_keeps_both_ends(text: str, most: int) -> None:
+    cut = short(text, most)
+    assert len(cut) == min(most, len(text))
+    if cut != text:
+        first, last = cut.split("…")[0], cut.split("…")[-1]
+        assert text.startswith(first)
+        assert text.endswith(last)

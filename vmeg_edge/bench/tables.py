@@ -31,7 +31,7 @@ def plain(text: object) -> str:
 def short(text: str, most: int) -> str:
     """Both ends of a text of more than ``most`` letters."""
     half = most // 2
-    return text if len(text) <= most else f"{text[: most - half - 1]}…{text[len(text) - half :]}"
+    return text if len(text) <= most else f"{text[: max(0, most - half - 1)]}…{text[len(text) - half :]}"
 
 
 def ms(value: float) -> str:

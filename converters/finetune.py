@@ -23,6 +23,7 @@ from .architectures.network import Network
 from .architectures.vit_state import interpolate_positions
 from .record import KEY, Record
 from .training.batches import Batch, batches, drawn
+from .training.device import choose_device, mixed_precision
 from .training.examples import Examples, Progress, quiet
 from .training.guidance import Guide, needs_ground_truth
 from .training.optimizer import adamw, rate_at, set_rate
@@ -60,7 +61,7 @@ def finetune(
     loss. With ``state``, a file, every epoch's end is kept there, and a run that finds it goes on from it: the same
     threads end with the same weights as a run without a break. The file stays when training is done.
 
-    ``device`` is ``auto`` (a GPU where torch sees one, in bfloat16 mixed precision), or a torch device; ``threads``
+    ``device`` is ``auto`` (a GPU where torch sees one), or a torch device; ``threads``
     are torch's, which stay as they are without it.
 
     Raises `UsageError` for a recipe that this network or these frames cannot honour, for a state of another run, and
@@ -69,7 +70,7 @@ def finetune(
     _check(network, train, validation, recipe)
     if threads is not None:
         torch.set_num_threads(threads)
-    run = _Run(network, train, validation, recipe, _device(device))
+    run = _Run(network, train, validation, recipe, choose_device(device))
     kept = None if state is None else Path(state)
     identity = {} if kept is None else identity_of(network, train, validation, recipe)
     if kept is not None and kept.exists():
@@ -91,6 +92,9 @@ class _Run:
         """Stand before the first epoch."""
         self.train, self.validation, self.recipe, self.device = train, validation, recipe, device
         self.origin = network
+        self.mixed = mixed_precision(recipe.precision, device)
+        # Measured on two cores with AVX-512: a convolutional network's step takes 7 to 26 % less with channels last.
+        self.layout = torch.contiguous_format if network.family == "vit" else torch.channels_last
         self.stretches = recipe.stretches(network.config.image_size)
         self.history: tuple[Epoch, ...] = ()
         self.best: dict[str, Tensor] = {}
@@ -169,6 +173,7 @@ class _Run:
     def _enter(self, stretch: Stretch, state: dict[str, Tensor]) -> None:
         """Start a stretch: the network at its image size, and an optimizer that has seen nothing."""
         self.network = _at_size(self.origin, stretch.image_size, self.recipe.drop_path, state).to(self.device)
+        self.network.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stubs leave it out
         if self.guide is not None:
             self.guide.attach(self.network)
         self.optimizer = adamw(self.network, self.guide, self.recipe.optimizer)
@@ -204,8 +209,8 @@ class _Run:
 
     def _step(self, batch: Batch) -> Tensor:
         recipe = self.recipe
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            logits, activations = self.network(batch.pixels)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            logits, activations = self.network(batch.pixels.contiguous(memory_format=self.layout))
         loss = functional.cross_entropy(
             logits.float(), batch.targets, weight=self.weights, label_smoothing=recipe.label_smoothing
         )
@@ -282,15 +287,3 @@ def _check(network: Network, train: Examples, validation: Examples, recipe: Reci
             raise UsageError(f"a stretch at {stretch.image_size} pixels does not come before {size} pixels")
     if recipe.guidance is not None:
         needs_ground_truth(train.coverage, train.widths_mm)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = " ".join(str(error).split())[:120]
-        raise UsageError(f"torch cannot train on the device {name!r} here ({first}); choose cpu or cuda") from None
-    return device

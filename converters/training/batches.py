@@ -83,6 +83,9 @@ def resized(pixels: Tensor, side: int) -> Tensor:
 
 def normalised(pixels: Tensor, spec: Input) -> Tensor:
     """Levels 0..255 of one or three channels to what the network takes, ``[B, 3, S, S]``."""
-    mean = torch.tensor(spec.mean, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels * (1 / (255 * std)) - mean / std).contiguous()
+    scale = [1 / (255 * std) for std in spec.std]
+    shift = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
+    if len(set(scale)) == len(set(shift)) == 1:
+        return (pixels * scale[0]).add_(shift[0]).expand(-1, 3, -1, -1).contiguous()
+    first, factor = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (shift, scale))
+    return torch.addcmul(first, pixels, factor)

@@ -12,6 +12,7 @@ from ..architectures.network import Network
 from .augmentation import Augmentation
 
 Balance: TypeAlias = Literal["none", "weights", "sampling"]
+Mixed: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Recipe:
 
     ``smaller_first`` are stretches at smaller image sizes before the network's own (progressive resizing). ``balance``
     evens out classes by weights in the loss, or by drawing each class as often; ``drop_path`` is the last block's rate
-    of stochastic depth. The same seed on the same machine and threads gives the same weights.
+    of stochastic depth. ``precision`` ``auto`` is bfloat16 mixed precision where the device has instructions for it.
+    The same seed on the same machine and threads gives the same weights.
     """
 
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -103,6 +105,7 @@ class Recipe:
     balance: Balance = "weights"
     smaller_first: tuple[Stretch, ...] = ()
     guidance: Guidance | None = None
+    precision: Mixed = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -111,6 +114,8 @@ class Recipe:
             raise UsageError("give a drop path and a label smoothing from 0 to below 1")
         if self.balance not in ("none", "weights", "sampling"):
             raise UsageError(f"balance is {self.balance!r}; choose none, weights or sampling")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise UsageError(f"precision is {self.precision!r}; choose auto, float32 or bfloat16")
 
     def stretches(self, image_size: int) -> tuple[Stretch, ...]:
         """Every stretch in order, the last at the network's own ``image_size``."""

@@ -57,6 +57,11 @@ _SAME = "[default: the encoder's own record, else {}]"
 )
 @click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a better F1. [default: 10]")
 @click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Of training; auto is mixed bfloat16 where the device has it. [default: auto]",
+)
+@click.option(
     "--validation-share",
     type=click.FloatRange(0.05, 0.5),
     default=0.2,

@@ -20,7 +20,7 @@ PHANTOMS = "phantoms"
 _ENCODER = ("encoder", "arch", "pool", "image_size", "resize", "mean", "std")
 _RECIPE = (
     *("epochs", "batch", "learning_rate", "weight_decay", "layer_decay"),
-    *("warmup_epochs", "drop_path", "balance", "patience"),
+    *("warmup_epochs", "drop_path", "balance", "patience", "precision"),
 )
 _NOT_OF_THE_DEMO = {*_ENCODER, *_RECIPE, "names", "positive", "validation_share", "skip_unreadable"}
 _OF_PHANTOMS = {"count", "saliency_weight", "report", "unseen"}

@@ -165,7 +165,7 @@ def test_info_tells_backends_kernels_and_the_bundle(vmeg_edge: Callable) -> None
     assert content["backends"][0]["name"] == "onnxruntime"
     assert content["backends"][0]["version"]
     assert content["kernels"]["implementation"] in {"native", "reference"}
-    assert "vit of" in content["demo_bundle"]["summary"]
+    assert "ViT of" in content["demo_bundle"]["summary"]
     spoken = vmeg_edge("info").out
     assert "onnxruntime" in spoken
     assert "usable" in spoken

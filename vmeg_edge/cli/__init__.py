@@ -16,7 +16,7 @@ _COMMANDS = {
     "convert": "Turn a checkpoint into a bundle, quantize it, prove parity.",
     "score": "Score files: JSON lines, overlay video or picture.",
     "stream": "Score a live source with a deadline; record, replay, serve.",
-    "bench": "Measure a bundle on this machine, with parity beside speed.",
+    "bench": "Measure bundles on this machine, with parity beside speed.",
     "verify": "Check a bundle's digests and golden frames.",
     "finetune": "Train a classifier on labelled frames, resumable.",
     "evaluate": "Hold labelled frames against bundles; fit a rule.",

@@ -19,7 +19,17 @@ from .calibration import Sets
 from .control import MARGIN, Control
 from .cpu import saturates
 from .linear_layers import is_transformer, linear_layers
-from .qdq_from_onnx import DYNAMIC, DYNAMIC_UNSIGNED, STATIC, STATIC_WHOLE, TENSORRT, QdqQuantizer, QdqRecipe
+from .qdq_from_onnx import (
+    CONVOLUTIONAL,
+    CONVOLUTIONAL_WHOLE,
+    DYNAMIC,
+    DYNAMIC_UNSIGNED,
+    STATIC,
+    TENSORRT,
+    TENSORRT_CONVOLUTIONAL,
+    QdqQuantizer,
+    QdqRecipe,
+)
 
 FloatPrecision: TypeAlias = Literal["float32", "float16", "bfloat16"]
 Report: TypeAlias = Callable[[str], None]
@@ -119,7 +129,7 @@ def _onnxruntime(precision: Precision, shop: Workshop) -> list[Candidate]:
         if saturates():
             recipes.append(DYNAMIC_UNSIGNED)
     else:  # a dynamic recipe cannot take convolutions
-        recipes = [STATIC, STATIC_WHOLE]
+        recipes = [CONVOLUTIONAL, CONVOLUTIONAL_WHOLE]
     made = []
     for recipe in recipes:
         shop.report(f"quantizing for ONNX Runtime, {recipe.name}: {recipe.says}")
@@ -147,7 +157,7 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
         return [Candidate("openvino", "export", "the float32 graph", artefact, files)]
     sets, control = shop.for_int8()
     best, used, alpha = None, float("inf"), 0.0
-    kind = "transformer" if shop.transformer else "convolutional"
+    kind = "transformer, full ranges" if shop.transformer else "convolutional, ranges of least error"
     for smooth in tool.SMOOTH if shop.transformer else (tool.OFF,):
         shop.report(f"quantizing for OpenVINO with NNCF, {_smoothing(smooth)}, on {len(sets.calibration)} frames")
         model = tool.quantize(shop.model, sets.calibration, smooth=smooth)
@@ -156,7 +166,7 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
             best, used, alpha = model, share, smooth
         if used <= MARGIN:
             break
-    recipe, says = "nncf", f"NNCF post-training, {kind}, full ranges, {_smoothing(alpha)}"
+    recipe, says = "nncf", f"NNCF post-training, {kind}, {_smoothing(alpha)}"
     if used > MARGIN:
         shop.report(f"{used:.2f} of the gate's allowance is used on the control frames: giving layers back to float")
         controlled = tool.quantize_with_control(shop.model, sets.calibration, control)
@@ -165,7 +175,7 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
         if better and given_back < len(tool.float_layers(tool.read(shop.model), shop.model)):
             best = controlled
             recipe = "nncf-control"
-            says = f"NNCF post-training, {kind}, full ranges, {_smoothing(tool.OFF)}, accuracy control"
+            says = f"NNCF post-training, {kind}, {_smoothing(tool.OFF)}, accuracy control"
     artefact = Artefact(
         files=tool.NAMES,
         precision="int8",
@@ -211,16 +221,17 @@ def _tensorrt(precision: Precision, shop: Workshop) -> list[Candidate]:
         says = f"strongly typed {precision}; residual, LayerNorm and patch embedding float32"
         return [pack(tool.lower(onnx.load(shop.model), half), half, (), says)]
     sets, _ = shop.for_int8()
-    shop.report(f"quantizing for TensorRT: {TENSORRT.says}")
-    quantizer = QdqQuantizer(shop.model, sets.calibration, shop.scratch, TENSORRT)
+    way = TENSORRT if shop.transformer else TENSORRT_CONVOLUTIONAL
+    shop.report(f"quantizing for TensorRT: {way.says}")
+    quantizer = QdqQuantizer(shop.model, sets.calibration, shop.scratch, way)
 
     def wrap(data: bytes, float_layers: tuple[str, ...]) -> Candidate:
         artefact = Artefact(files=(ONNX_NAME,), precision="int8", float_layers=float_layers)
-        return Candidate("onnxruntime", TENSORRT.name, TENSORRT.says, artefact, {ONNX_NAME: data})
+        return Candidate("onnxruntime", way.name, way.says, artefact, {ONNX_NAME: data})
 
     chosen = _controlled(shop, quantizer, wrap)
     lowered = tool.lower(onnx.load_from_string(chosen.files[ONNX_NAME]), "float16")
-    return [pack(lowered, "float16", chosen.artefact.float_layers, f"{TENSORRT.says}; float16 elsewhere")]
+    return [pack(lowered, "float16", chosen.artefact.float_layers, f"{way.says}; float16 elsewhere")]
 
 
 _MAKERS: Mapping[str, Callable[[Precision, Workshop], list[Candidate]]] = {

@@ -120,11 +120,19 @@ def _recipe(model: Path, smooth: float) -> dict[str, Any]:
         "ignored_scope": nncf.IgnoredScope(patterns=[f"^{node}(/.*)?$" for node in floats], validate=False),
         "advanced_parameters": nncf.AdvancedQuantizationParameters(
             overflow_fix=nncf.OverflowFix.ENABLE if saturates() else nncf.OverflowFix.DISABLE,
-            # NNCF's own default is the mean of the frames' extremes, which clips whatever is out of the common run.
-            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            activations_range_estimator_params=_ranges(graph),
             smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=smooth),
         ),
     }
+
+
+def _ranges(graph: onnx.GraphProto) -> Any:
+    """How activations' ranges are found: see `ranges` for why the two kinds of network differ.
+
+    NNCF's own default is the mean of the frames' extremes, which clips whatever is out of a transformer's common run.
+    """
+    kinds = RangeEstimatorParametersSet
+    return kinds.MINMAX if is_transformer(graph) else kinds.HISTOGRAM
 
 
 def _has_int8_weights(op: Any) -> bool:

@@ -70,12 +70,13 @@ def finetune(
     _check(network, train, validation, recipe)
     if threads is not None:
         torch.set_num_threads(threads)
-    run = _Run(network, train, validation, recipe, choose_device(device))
+    where = choose_device(device)
     kept = None if state is None else Path(state)
     identity = {} if kept is None else identity_of(network, train, validation, recipe)
-    if kept is not None and kept.exists():
-        run.take_up(load(kept, identity))
-    with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        run = _Run(network, train, validation, recipe, where)
+        if kept is not None and kept.exists():
+            run.take_up(load(kept, identity))
         while not run.done:
             on_epoch(run.epoch(progress))
             if kept is not None:
@@ -100,9 +101,8 @@ class _Run:
         self.best: dict[str, Tensor] = {}
         self.guide = None
         if recipe.guidance is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed)
-                self.guide = Guide(network, recipe.guidance).to(device)
+            torch.manual_seed(recipe.seed)
+            self.guide = Guide(network, recipe.guidance).to(device)
         self.batch = min(recipe.schedule.batch, len(train))
         frames = recipe.schedule.epoch_frames or len(train)
         self.steps = max(1, round(frames / self.batch))

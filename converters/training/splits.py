@@ -77,7 +77,7 @@ def _dealt(
         try:
             made = list(splitter.split(np.zeros(len(targets)), targets, np.asarray(groups, dtype=object)))
         except ValueError:
-            raise UsageError(f"no class has {folds} frames, one for each fold; choose fewer folds") from None
+            raise UsageError(f"no class has {folds} frames, one for each of {folds} parts; add frames") from None
     return [(np.asarray(train), np.asarray(held_out)) for train, held_out in made]
 
 

@@ -237,7 +237,7 @@ def show(content: dict[str, Any]) -> None:
     title = f"{content['origin']}: epoch {best['epoch']} of {len(content['history'])}, at the threshold 0.5"
     console.print(table(title, ("", *parts), [counts, *shares]))
     if "test" not in parts:
-        console.print("the validation part chose the epoch, so its figures are too good: mark some lines split = test")
+        console.print("the validation part chose the epoch, so these figures are a little too good")
     if content["skipped"]:
         console.print(
             f"{len(content['skipped'])} files did not open and were left out, the first: {content['skipped'][0]}"

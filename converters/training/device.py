@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
 def mixed_precision(asked: Mixed, device: torch.device) -> bool:
     """Whether the forward pass runs in bfloat16 where that is safe (autocast); the weights stay float32.
 
-    On a CPU with AVX-512's bfloat16 a step took 0.47 to 0.69 of its time in float32 (ViT, ResNet, VGG; two cores of an
+    On a CPU with AVX-512's bfloat16 a step took 0.46 to 0.69 of its time in float32 (ViT, ResNet, VGG; one core of an
     AMD EPYC); on one without, it would be emulated.
     """
     if asked != "auto":

@@ -25,7 +25,6 @@ from vmeg_edge.sources import open_source
 from ..labels import FOR_TRAINING, Labelled, read_labels
 
 Progress: TypeAlias = Callable[[str, int, int, str], None]
-Places: TypeAlias = npt.NDArray[np.intp]
 
 PATCH = 16
 PHANTOM_LABELS = ("normal", "ventriculomegaly")

@@ -115,7 +115,12 @@ def discard(path: Path) -> None:
     """Take away a state, and what a kill in the middle of writing one has left."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
-    for left in glob.glob(f".{glob.escape(path.stem[:40])}-*{glob.escape(path.suffix)}", root_dir=path.parent):
+    sweep(path)
+
+
+def sweep(path: Path) -> None:
+    """Take away what a kill in the middle of writing ``path`` has left beside it, under `PendingFile`'s names."""
+    for left in glob.glob(f".{glob.escape(path.stem[:40])}-????????{glob.escape(path.suffix)}", root_dir=path.parent):
         with contextlib.suppress(OSError):
             (path.parent / left).unlink()
 

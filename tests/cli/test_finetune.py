@@ -94,7 +94,9 @@ def test_a_run_that_was_cut_off_goes_on_with_resume_alone(
 
     with monkeypatch.context() as patch:
         patch.setattr(finetune_run, "_tell", interrupt)
-        assert vmeg_edge(*quick, "--epochs", 4).code == 130
+        stopped = vmeg_edge(*quick, "--epochs", 4)
+        assert stopped.code == 130
+        assert "c.pt.state is kept; the same command with --resume goes on from it" in stopped.err
     state = tmp_path / "c.pt.state"
     assert state.exists()
     assert not (tmp_path / "c.pt").exists()

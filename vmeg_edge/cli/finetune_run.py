@@ -42,20 +42,26 @@ def run(options: dict[str, Any], given: set[str]) -> dict[str, Any]:
         if options["force"] and not options["resume"]:
             states.discard(state)
         taken_up = state.exists()
-        done = finetuning.finetune(
-            plan.network,
-            plan.train,
-            plan.validation,
-            plan.recipe,
-            state=state,
-            progress=progress.update,
-            on_epoch=_tell,
-            device=options["device"],
-            threads=options["threads"],
-        )
+        try:
+            done = finetuning.finetune(
+                plan.network,
+                plan.train,
+                plan.validation,
+                plan.recipe,
+                state=state,
+                progress=progress.update,
+                on_epoch=_tell,
+                device=options["device"],
+                threads=options["threads"],
+            )
+        except KeyboardInterrupt:
+            if state.exists():
+                click.echo(f"{state} is kept; the same command with --resume goes on from it", err=True)
+            raise
     notes = _notes(options, plan, done, simulated)
     finetuning.save_classifier(done.network, finetuning.record_of(plan.train, notes), out)
     states.discard(state)
+    states.sweep(out)
     content = _content(options, plan, done, taken_up)
     if options["curves"] is not None:
         toolchain("training.curves").draw(

@@ -179,11 +179,18 @@ def warning_of(fitted: FittedGate, manifest: Manifest, *, asked: bool) -> tuple[
 def add_gate(source: Bundle, out: str | PathLike[str], sources: Sequence[str | PathLike[str]], *, replace: bool) -> str:
     """Write the bundle again with a gate that its own float32 model was asked for; return the digest.
 
-    Every other file stays as it is, byte for byte. Raises `UsageError` where the bundle holds no float32 model or no
-    gate can be fitted, `SourceError`, or `OutputError`.
+    Raises what `write_gated` raises, and `SourceError`.
+    """
+    return write_gated(source, out, gate_frames(sources, source.manifest.input), replace=replace)
+
+
+def write_gated(source: Bundle, out: str | PathLike[str], frames: GateFrames, *, replace: bool) -> str:
+    """Write the bundle again with a gate fitted on ``frames``; every other file stays as it is, byte for byte.
+
+    Raises `UsageError` where the bundle holds no float32 model or no gate can be fitted, or `OutputError`.
     """
     origin = from_bundle(source.path, source.manifest.name)
-    fitted = fit_gate(gate_frames(sources, source.manifest.input), origin.reference)
+    fitted = fit_gate(frames, origin.reference)
     if fitted.arrays is None:
         raise UsageError(f"{source.path}: no plane gate can be fitted: {fitted.why}; give more frames")
     files = {name: source.read(name) for name in source.digests if name != MANIFEST}

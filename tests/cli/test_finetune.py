@@ -72,6 +72,20 @@ def test_a_table_becomes_a_classifier_that_converts_without_an_option(
     assert f"Weights of epoch {said['best']['epoch']} of 2" in manifest.notes[1]
 
 
+def test_a_bundles_plane_gate_knows_the_tables_frames(vmeg_edge: Command, encoder: Path, tmp_path: Path) -> None:
+    table, bundle = write_table(tmp_path, patients=30), tmp_path / "c.vmeg"
+    options = ["--encoder", encoder, "--out", tmp_path / "c.pt", "--epochs", 1, "--threads", 1, "--json"]
+    ran = vmeg_edge("finetune", table, *options, "--bundle", bundle)
+    assert ran.code == 0, ran.err
+    manifest = open_bundle(bundle).manifest
+    gate = manifest.plane_gate
+    assert gate is not None
+    assert (gate.sources, gate.frames, gate.held_out_frames) == (("labels.csv",), 48, 12)
+    assert set(manifest.artefacts) == {"onnxruntime", "openvino"}
+    assert not any(note.startswith("No plane gate") for note in manifest.notes)
+    assert json.loads(ran.out)["bundle"]["warnings"] == []
+
+
 def test_people_get_a_table_and_are_told_what_it_is_for(vmeg_edge: Command, quick: list[object]) -> None:
     ran = vmeg_edge(*quick)
     assert ran.code == 0, ran.err

@@ -68,7 +68,15 @@ def run(options: dict[str, Any], given: set[str]) -> dict[str, Any]:
             done.history, done.best, options["curves"], title=f"{plan.origin}, {out.name}", notices=content["notices"]
         )
     if bundle is not None:
-        content["bundle"] = _convert(out, bundle, plan.rule, replace=options["force"])
+        digest, warnings = toolchain("training.bundle").convert_run(
+            plan,
+            out,
+            bundle,
+            options["labels"].name,
+            replace=options["force"],
+            report=lambda line: click.echo(line, err=True),
+        )
+        content["bundle"] = {"path": str(bundle), "digest": digest, "warnings": list(warnings)}
     if options["report"] is not None:
         content["unseen_phantoms"] = _measure(options, plan, started)
     content["minutes"] = round((time.monotonic() - started) / 60, 1)
@@ -203,20 +211,6 @@ def _content(options: dict[str, Any], plan: Any, done: Any, taken_up: bool) -> d
     }
 
 
-def _convert(checkpoint: Path, bundle: Path, rule: Any, *, replace: bool) -> dict[str, str]:
-    """Convert as ``vmeg-edge convert`` does. Raises `ParityError` where a gate fails."""
-    done = toolchain("bundle_from_model").convert(
-        checkpoint,
-        bundle,
-        targets=("onnxruntime", "openvino"),
-        training=toolchain("origin").Training(decision=rule),
-        replace=replace,
-        report=lambda line: click.echo(line, err=True),
-    )
-    done.check()
-    return {"path": str(bundle), "digest": done.digest}
-
-
 def _measure(options: dict[str, Any], plan: Any, started: float) -> dict[str, Any]:
     """Score unseen phantoms with the bundle, and write the figures."""
     from vmeg_edge.loading import load
@@ -252,8 +246,11 @@ def show(content: dict[str, Any]) -> None:
         unseen = content["unseen_phantoms"]["drawn_as_in_training"]
         console.print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in unseen.items()))
     console.print(f"wrote {content['checkpoint']}; next: vmeg-edge convert {content['checkpoint']} --out NAME.vmeg")
-    for path in (content["curves"], None if content["bundle"] is None else content["bundle"]["path"]):
-        if path is not None:
-            console.print(f"wrote {path}")
+    if content["curves"] is not None:
+        console.print(f"wrote {content['curves']}")
+    if content["bundle"] is not None:
+        console.print(f"wrote {content['bundle']['path']} ({content['bundle']['digest'][:12]})")
+        for warning in content["bundle"]["warnings"]:
+            console.print(warning)
     for notice in content["notices"]:
         console.print(notice)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from vmeg_edge.converters.architectures.vit import CHANNELS, Block, ViT, ViTConfig, sine_positions
+from vmeg_edge.converters.training.device import choose_device, mixed_precision
 from vmeg_edge.converters.training.examples import Progress, quiet
 
 from vmeg_edge.manifest import Input
@@ -20,13 +21,18 @@ from vmeg_edge.outputs import PendingFile
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What decides what the encoder learns; ``images`` counts passes, over as many different frames as it is given."""
+    """What decides what the encoder learns; ``images`` counts passes, over as many different frames as it is given.
+
+    ``per_patch`` brings each patch that is to be painted to mean 0 and variance 1, as MAE's better variant does;
+    without it the pixels are painted as they are, so that a patch of mere speckle weighs less than an outline.
+    """
 
     images: int
     batch: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     masked: float = 0.75
+    per_patch: bool = True
     decoder_dim: int = 96
     decoder_depth: int = 2
     decoder_heads: int = 3
@@ -46,7 +52,7 @@ class MaskedAutoencoder(nn.Module):
             depth=recipe.decoder_depth,
             heads=recipe.decoder_heads,
         )
-        self.config, self.masked = config, recipe.masked
+        self.config, self.recipe = config, recipe
         self.encoder = ViT(replace(config, pool="token"))  # whose last norm is named as MAE's is
         self.decoder_embed = nn.Linear(config.dim, shape.dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, shape.dim))
@@ -69,7 +75,7 @@ class MaskedAutoencoder(nn.Module):
         encoder, count = self.encoder, self.config.grid**2
         order = noise.argsort(dim=1)
         back = order.argsort(dim=1)  # [N, h*w]: where each patch stands in the order
-        kept = round(count * (1 - self.masked))
+        kept = round(count * (1 - self.recipe.masked))
         tokens = encoder.patch_embed(pixels) + encoder.pos_embed[:, 1:]  # [N, h*w, C]
         x = tokens.gather(1, order[:, :kept, None].expand(-1, -1, tokens.shape[2]))
         first = (encoder.cls_token + encoder.pos_embed[:, :1]).expand(len(x), -1, -1)
@@ -84,7 +90,8 @@ class MaskedAutoencoder(nn.Module):
         for block in self.decoder_blocks:
             x, _ = block(x)
         painted = self.decoder_pred(self.decoder_norm(x))[:, 1:]  # [N, h*w, 3 * p * p]
-        error = (painted - normalised_patches(pixels, self.config.patch)).square().mean(dim=2)
+        wanted = patches_of(pixels, self.config.patch, normalised=self.recipe.per_patch)
+        error = (painted.float() - wanted).square().mean(dim=2)
         return cast("Tensor", error[back >= kept].mean())
 
     def checkpoint(self) -> dict[str, Tensor]:
@@ -93,11 +100,13 @@ class MaskedAutoencoder(nn.Module):
         return {key: value for key, value in state.items() if not key.startswith("head.")}
 
 
-def normalised_patches(pixels: Tensor, patch: int) -> Tensor:
-    """``[N, 3, H, W]`` cut into patches ``[N, h*w, p * p * 3]``, each brought to mean 0 and variance 1."""
+def patches_of(pixels: Tensor, patch: int, *, normalised: bool) -> Tensor:
+    """``[N, 3, H, W]`` cut into patches ``[N, h*w, p * p * 3]``, each brought to mean 0 and variance 1 if asked for."""
     n, channels, height, width = pixels.shape
     cut = pixels.reshape(n, channels, height // patch, patch, width // patch, patch)
     flat = cut.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, patch * patch * channels)
+    if not normalised:
+        return flat
     spread, mean = torch.var_mean(flat, dim=2, keepdim=True)
     return (flat - mean) / (spread + 1e-6).sqrt()
 
@@ -110,31 +119,33 @@ def pretrain(
     path: Path,
     progress: Progress = quiet,
     *,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> list[float]:
     """Learn from grey ``images`` ``[n, H, W]`` and write the checkpoint; the mean loss of each tenth comes back."""
-    model = MaskedAutoencoder(config, recipe).to(device).train()
+    place = choose_device(device)
+    mixed = mixed_precision("auto", place)
+    model = MaskedAutoencoder(config, recipe).to(place).train()
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95))
     rng = np.random.default_rng(recipe.seed)
     steps = max(1, recipe.images // recipe.batch)
-    mean, std = (torch.tensor(value, device=device)[None, :, None, None] for value in (spec.mean, spec.std))
+    mean, std = (torch.tensor(value, device=place)[None, :, None, None] for value in (spec.mean, spec.std))
     losses = []
     order = np.empty(0, np.intp)
     for step in range(steps):
         while len(order) < recipe.batch:
             order = np.concatenate((order, rng.permutation(len(images))))
         chosen, order = order[: recipe.batch], order[recipe.batch :]
-        grey = torch.from_numpy(images[chosen]).to(device).float()[:, None] / 255
-        flipped = torch.from_numpy(rng.random(len(grey)) < 0.5).to(device)
+        grey = torch.from_numpy(images[chosen]).to(place).float()[:, None] / 255
+        flipped = torch.from_numpy(rng.random(len(grey)) < 0.5).to(place)
         grey[flipped] = grey[flipped].flip(3)
         pixels = (grey - mean) / std  # [N, 3, H, W]
-        noise = torch.from_numpy(rng.random((len(grey), config.grid**2), np.float32)).to(device)
+        noise = torch.from_numpy(rng.random((len(grey), config.grid**2), np.float32)).to(place)
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _scale(step, steps, recipe.warm_up)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with torch.autocast(place.type, torch.bfloat16, enabled=mixed):
             loss = model(pixels, noise)
         optimizer.zero_grad()
         loss.backward()

@@ -100,9 +100,8 @@ def _pretrained(size: Size, cache: Path, store: Store, progress: Progress, devic
         raise AssertionError("a masked autoencoder is a ViT")
     images = frames.unlabelled(size, cache, progress)
     began = time.monotonic()
-    place = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     spec, path = frames.spec_of(size), store.path("encoder.pt")
-    losses = pretrain(config, size.pretraining, images, spec, path, progress, device=place)
+    losses = pretrain(config, size.pretraining, images, spec, path, progress, device=device)
     return {
         "frames": len(images),
         "seed": frames.UNLABELLED_SEED,

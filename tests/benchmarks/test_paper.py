@@ -151,12 +151,13 @@ def test_a_patch_is_brought_to_mean_zero_and_variance_one(paper: Any) -> None:
     import torch
 
     pixels = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).reshape(2, 3, 4, 4)
-    patches = paper("pretraining").normalised_patches(pixels, 2)
+    patches = paper("pretraining").patches_of(pixels, 2, normalised=True)
     assert patches.shape == (2, 4, 12)
     assert torch.allclose(patches.mean(dim=2), torch.zeros(2, 4), atol=1e-5)
     assert torch.allclose(patches.var(dim=2), torch.ones(2, 4), atol=1e-4)
     # The first patch of the first frame: rows 0 and 1, columns 0 and 1, its channels innermost.
     expected = torch.tensor([0.0, 16, 32, 1, 17, 33, 4, 20, 36, 5, 21, 37])
+    assert torch.equal(paper("pretraining").patches_of(pixels, 2, normalised=False)[0, 0], expected)
     assert torch.allclose(patches[0, 0], (expected - expected.mean()) / expected.std(), atol=1e-4)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from vmeg_edge.converters.architectures.known import AnyConfig
 from vmeg_edge.converters.architectures.vit import ViTConfig
 from vmeg_edge.converters.training.examples import Progress
 
@@ -52,8 +53,11 @@ def run(
     cache = work / "frames"
     data = frames.phantoms(size, cache, progress) if csv is None else frames.table(csv, size, progress)
     store = Store(work, f"{size} {data.about} {data.test.digest()} torch {torch.__version__}")
-    pretraining = store.kept("pretraining", lambda: _pretrained(size, cache, store, progress, device))
-    folds = cross_validate(size, data, store, store.path("encoder.pt"), progress, device=device)
+    config = next(system.config for system in size.systems if system.pretrained)
+    encoders = Store(work, f"{config} {size.pretraining} {size.unlabelled} phantoms torch {torch.__version__}")
+    encoder = encoders.path("encoder.pt")
+    pretraining = encoders.kept("pretraining", lambda: _pretrained(size, config, cache, encoder, progress, device))
+    folds = cross_validate(size, data, store, encoder, progress, device=device)
     best = {system.key: chosen(folds[system.key]) for system in size.systems}
     conversions = {
         system.key: {
@@ -93,15 +97,15 @@ def _timed(make: Any) -> dict[str, Any]:
     return {**made, "seconds": round(time.monotonic() - began, 1)}
 
 
-def _pretrained(size: Size, cache: Path, store: Store, progress: Progress, device: str) -> dict[str, Any]:
+def _pretrained(
+    size: Size, config: AnyConfig, cache: Path, path: Path, progress: Progress, device: str
+) -> dict[str, Any]:
     """The encoder of the systems that start from one, as MAE's own checkpoints are laid out."""
-    config = next(system.config for system in size.systems if system.pretrained)
     if not isinstance(config, ViTConfig):
         raise AssertionError("a masked autoencoder is a ViT")
     images = frames.unlabelled(size, cache, progress)
     began = time.monotonic()
-    spec, path = frames.spec_of(size), store.path("encoder.pt")
-    losses = pretrain(config, size.pretraining, images, spec, path, progress, device=device)
+    losses = pretrain(config, size.pretraining, images, frames.spec_of(size), path, progress, device=device)
     return {
         "frames": len(images),
         "seed": frames.UNLABELLED_SEED,

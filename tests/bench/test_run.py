@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -293,3 +294,34 @@ def test_an_unproven_model_that_is_timed_on_request_fails_its_verdict(
 def test_cases_that_cannot_be_told_apart_are_refused(frames: HeldFrames, cases: list[CaseSpec]) -> None:
     with pytest.raises(UsageError, match="told apart by their names"):
         bench(Plan(), cases, frames)
+
+
+FORKING = """
+import multiprocessing, time
+from vmeg_edge.bench import worker
+
+class Case:
+    def __init__(self, asked):
+        time.sleep(0.2)  # until the words of the parent are waited for
+        child = multiprocessing.get_context("fork").Process(target=int)
+        child.start()
+        child.join(5)
+        self.opened = {"code": child.exitcode}
+        child.kill()
+
+worker._Case = Case
+worker.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an engine forks on Linux alone")
+def test_what_an_engine_forks_in_a_cases_process_ends() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("{}\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline()) == {"code": 0}
+        process.stdin.close()
+        assert process.wait(10) == 0

@@ -14,16 +14,18 @@ import threading
 import time
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import IO, Any
 
 
 def main() -> None:
     """Serve one case until the parent's end of the pipe closes."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what engines print must not be taken for a message
-    asked = json.loads(sys.stdin.readline())
+    # Not by sys.stdin: what an engine forks closes that, and would wait for ever for a reader that it has not.
+    words = os.fdopen(os.dup(0), encoding="utf-8")
+    asked = json.loads(words.readline())
     turns: SimpleQueue[str] = SimpleQueue()
-    threading.Thread(target=_listen, args=(turns,), daemon=True).start()
+    threading.Thread(target=_listen, args=(words, turns), daemon=True).start()
 
     def say(**told: Any) -> None:
         out.write(json.dumps(told) + "\n")
@@ -46,9 +48,9 @@ def main() -> None:
         say(error=text if known else f"{type(error).__name__}: {text}", kind=type(error).__name__)
 
 
-def _listen(turns: SimpleQueue[str]) -> None:
+def _listen(words: IO[str], turns: SimpleQueue[str]) -> None:
     """Pass the parent's words on. When its end of the pipe closes it is gone, and no slice is run to its end."""
-    for line in sys.stdin:
+    for line in words:
         turns.put(line)
     os._exit(0)
 

@@ -201,8 +201,9 @@ class ResNet(Network):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
                 elif isinstance(module, nn.BatchNorm2d):
                     module.reset_parameters()
-                elif isinstance(module, (Basic, Bottleneck)):
-                    last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
+            for block in self.modules():  # behind the loop above, which meets a block before its norms
+                if isinstance(block, (Basic, Bottleneck)):
+                    last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
                     last.weight.zero_()
             self.fc.weight.normal_(0, 0.01, generator=generator)
             self.fc.bias.zero_()

@@ -223,6 +223,18 @@ def test_an_encoder_takes_a_head_from_a_file_or_a_new_one(
         load(path, head=tmp_path / "head.pt")
 
 
+@pytest.mark.parametrize("kind", ["basic", "bottleneck"])
+def test_a_fresh_resnets_blocks_start_as_their_shortcuts(kind: str) -> None:
+    model = network(ResNetConfig(image_size=64, kind=kind, blocks=(2, 1, 1, 1), width=8))
+    model.initialise(0)
+    block = model.get_submodule("layer1.1")
+    x = torch.rand(
+        1, model.get_submodule("layer1.0.downsample.1" if kind == "bottleneck" else "bn1").num_features, 4, 4
+    )
+    torch.testing.assert_close(block.eval()(x), x)
+    assert torch.equal(model.bn1.weight, torch.ones(8))
+
+
 def test_a_head_behind_a_dropout_is_the_head(tmp_path: Path) -> None:
     state = make_resnet_state_dict()
     moved = {key.replace("fc.", "fc.1."): value for key, value in state.items()}

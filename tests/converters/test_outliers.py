@@ -17,7 +17,7 @@ from vmeg_edge.converters.candidates import Candidate
 from vmeg_edge.converters.measure import Bar, judged, maps_of, measure
 from vmeg_edge.converters.onnx_from_checkpoint import export, reference
 from vmeg_edge.converters.origin import IMAGENET_MEAN, IMAGENET_STD, Training
-from vmeg_edge.converters.qdq_from_onnx import _Reader
+from vmeg_edge.converters.ranges import Frames
 
 from outliers import CHANNELS, FROM_BLOCK, with_outliers
 from shared_data import shared_data
@@ -95,7 +95,7 @@ def test_quantizing_everything_fails_the_gate_there(checkpoint: Path, tmp_path: 
         quantize_static(
             source,
             naive,
-            _Reader(sets.calibration),
+            Frames(sets.calibration),
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
         )

@@ -47,13 +47,17 @@ class Subject:
         return f"{self.system} {self.precision} {self.backend}"
 
 
-def converted(checkpoint: Path, out: Path, precision: Precision, calibration: Sequence[str]) -> dict[str, Any]:
-    """Write the bundle ``out`` for every engine whose gate passes; its parity rows, and what failed, as plain data."""
+def converted(source: Path, out: Path, precision: Precision, calibration: Sequence[str]) -> dict[str, Any]:
+    """Write the bundle ``out`` for every engine whose gate passes; its parity rows, and what failed, as plain data.
+
+    ``source`` is a checkpoint for float32 and the float32 bundle for int8, so that both have one orientation of the
+    heat map: each conversion of a checkpoint fits its own, on the frames that it has.
+    """
     targets = tuple(name for name in BACKENDS if why_unusable(name) is None)
-    done = _convert(checkpoint, out, precision, calibration, targets)
+    done = _convert(source, out, precision, calibration, targets)
     rows, left = list(done.rows), tuple(name for name in targets if name not in done.failed)
     if done.failed and left:
-        done = _convert(checkpoint, out, precision, calibration, left)
+        done = _convert(source, out, precision, calibration, left)
     return {
         "bundle": "" if done.failed else out.name,
         "digest": done.digest,
@@ -64,16 +68,15 @@ def converted(checkpoint: Path, out: Path, precision: Precision, calibration: Se
 
 
 def _convert(
-    checkpoint: Path, out: Path, precision: Precision, calibration: Sequence[str], targets: Sequence[str]
+    source: Path, out: Path, precision: Precision, calibration: Sequence[str], targets: Sequence[str]
 ) -> Conversion:
-    how = Quantization(sources=tuple(calibration)) if precision == "int8" else None
     return convert(
-        checkpoint,
+        source,
         out,
         targets=targets,
         precision=precision,
-        quantization=how,
-        training=Training(decision=RULE),
+        quantization=Quantization(sources=tuple(calibration)) if precision == "int8" else None,
+        training=None if source.is_dir() else Training(decision=RULE),
         plane_gate=False,
         replace=True,
     )

@@ -85,8 +85,9 @@ def _converted(system: System, fold: int, precision: Precision, store: Store, da
     name = f"{system.key}-{precision}"
 
     def make() -> dict[str, Any]:
-        checkpoint = store.path(f"{piece(system, fold)}.pt")
-        return _timed(lambda: converted(checkpoint, store.path(f"{name}.vmeg"), precision, data.calibration))
+        checkpoint, exact = store.path(f"{piece(system, fold)}.pt"), store.path(f"{system.key}-float32.vmeg")
+        source = checkpoint if precision == "float32" else exact
+        return _timed(lambda: converted(source, store.path(f"{name}.vmeg"), precision, data.calibration))
 
     return store.kept(name, make)
 

@@ -74,8 +74,9 @@ def _table(results: Mapping[str, Any], footer: str) -> str:
             "The run is `bench.json`, as `vmeg-edge bench` writes it; its verdicts say there why a case is INVALID.",
             tables.of_device(results),
             "## Parity of the conversions",
-            "Every candidate against torch in float32, on the frames of the gate; the abstain band is 0.45 to 0.55. A "
-            "target with no `kept` row has no artefact in its bundle.",
+            "Every candidate against float32 on the frames of the gate: float32 itself against torch, int8 against the "
+            "float32 bundle that it is made from. The abstain band is 0.45 to 0.55. A target with no `kept` row has no "
+            "artefact in its bundle.",
             tables.of_parity(results),
             "## Int8 against float32 on the test frames",
             "Of the same engine; a flip is a probability on the other side of 0.5, however near.",

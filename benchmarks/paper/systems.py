@@ -153,10 +153,10 @@ TINY = Size(
     systems=_four(
         (
             ViTConfig(image_size=64, dim=64, depth=2, heads=1),
-            ResNetConfig(image_size=64, kind="basic", blocks=(1, 1, 1, 1), width=8),
+            ResNetConfig(image_size=64, kind="basic", blocks=(1, 1, 1, 1), width=16),
             VGGConfig(image_size=64, convolutions=(1, 1, 1), widths=(8, 16, 32), hidden=32, pooled=8, batch_norm=True),
         ),
-        ("ViT 64x2, MAE pre-trained", "ViT 64x2 from scratch", "ResNet-10 of width 8", "VGG-6-BN of widths 8-16-32"),
+        ("ViT 64x2, MAE pre-trained", "ViT 64x2 from scratch", "ResNet-10 of width 16", "VGG-6-BN of widths 8-16-32"),
         (1e-3, 1e-3, 2e-3, 1e-3),
         (Schedule(epochs=2, warmup_epochs=0.0, last_share=0.1, patience=None, batch=16),) * 2,
         layer_decay=1.0,

@@ -21,12 +21,12 @@ def test_a_recipe_is_written_down_whole() -> None:
     said = json.loads(demo_recipe(5).to_json())
     assert said["seed"] == 5
     assert said["guidance"]["saliency_share"] == 0.4
-    assert said["smaller_first"] == [{"image_size": 112, "epochs": 8, "learning_rate": 1.5e-3}]
+    assert said["smaller_first"] == [{"image_size": 112, "epochs": 10, "learning_rate": 1.5e-3}]
 
 
 def test_stretches_end_at_the_networks_own_size() -> None:
     recipe = demo_recipe()
-    assert recipe.stretches(224) == (Stretch(112, 8, 1.5e-3), Stretch(224, 7, 6e-4))
+    assert recipe.stretches(224) == (Stretch(112, 10, 1.5e-3), Stretch(224, 8, 6e-4))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from vmeg_edge.errors import SourceError, UsageError
 from vmeg_edge.manifest import DecisionRule, Input, ResizeMethod
 
 from .. import checkpoint as checkpoints
-from ..architectures.known import ARCHITECTURES
+from ..architectures.known import ARCHITECTURES, AnyConfig
 from ..architectures.known import network as build
 from ..architectures.network import Network
 from ..architectures.vit import Pool
@@ -166,7 +166,7 @@ def _start(asked: Asked, classes: int) -> tuple[Network, Input, str]:
         network, record = read.model(), read.record
         origin = f"{network.config.name} from {asked.encoder.name} ({sha256_of(asked.encoder)[:12]})"
     else:
-        shape = demo_recipe.CONFIG if asked.arch is None else ARCHITECTURES[asked.arch]
+        shape = demo_recipe.CONFIG if asked.arch is None else _size_called(asked.arch)
         size = asked.image_size or shape.image_size
         network = build(replace(shape, image_size=size, classes=classes))
         network.initialise(asked.seed)
@@ -180,6 +180,14 @@ def _start(asked: Asked, classes: int) -> tuple[Network, Input, str]:
         std=asked.std or (record.std if record else IMAGENET_STD),
     )
     return network, spec, origin
+
+
+def _size_called(arch: str) -> AnyConfig:
+    """The published size of this name. Raises `UsageError` for a family, which has several."""
+    if arch not in ARCHITECTURES:
+        sizes = ", ".join(name for name in ARCHITECTURES if name.startswith(arch))
+        raise UsageError(f"--arch {arch} is a family; to train from scratch, choose a size: {sizes}")
+    return ARCHITECTURES[arch]
 
 
 def _rendered(seed: int, count: int, spec: Input, progress: Progress) -> Examples:

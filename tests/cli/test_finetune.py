@@ -243,6 +243,7 @@ def test_options_that_cannot_be_honoured_are_refused(
         (["phantoms", "--saliency-weight", 0], "--saliency-weight: for --recipe demo alone"),
         (["phantoms", "--report", "r.json"], "--report measures a bundle; give --bundle as well"),
         (["labels.csv"], "give a pre-trained --encoder FILE, or --arch NAME"),
+        (["phantoms", "--arch", "vit"], "--arch vit is a family; to train from scratch, choose a size: vit_tiny, vit_"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -125,7 +125,8 @@ def convert(
         tensors = np.concatenate([tensors, sets.validation])
     report(f"scoring {len(tensors)} frames with the reference, {origin.reference_name}")
     logits, activations = origin.reference(tensors)
-    direction = fit_direction(list(activations)) if origin.golden is None else origin.direction
+    # Not on the calibration's frames: two precisions of one checkpoint must show the same side as hot.
+    direction = fit_direction(list(activations[: len(everything)])) if origin.golden is None else origin.direction
     truth = judged(logits, maps_of(activations, manifest, direction), manifest)
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -77,7 +78,7 @@ class Workshop:
     report: Report = field(default=lambda _: None)
     float_precision: FloatPrecision = "float32"
 
-    @property
+    @cached_property
     def transformer(self) -> bool:
         """Whether recipes for transformers fit this model."""
         return is_transformer(onnx.load(self.model, load_external_data=False).graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Protocol, TypeAlias
 
@@ -37,7 +38,7 @@ class Config(Protocol):
         """What a manifest says of this shape."""
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """A classifier that returns logits ``[N, classes]`` and the activations ``[N, h*w, C]`` behind its heat map.
 
     It takes normalised float32 ``[N, 3, H, W]``. ``grid`` is (h, w) and ``channels`` C, at ``cam_layer``. ``drop_path``
@@ -64,22 +65,22 @@ class Network(nn.Module):
         made.load_state_dict(dict(state), assign=True)
         return made.eval().requires_grad_(False)
 
+    @abstractmethod
     def initialise(self, seed: int) -> None:
         """Fill in the weights that training from scratch starts from, the same for the same ``seed``."""
-        raise NotImplementedError
 
     def norm_pairs(self) -> list[tuple[str, str]]:
         """(convolution, batch norm right behind it), by name: what can be folded for inference."""
         return []
 
     @property
+    @abstractmethod
     def stages(self) -> int:
         """How many stages `stage_of` tells apart."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stage_of(self, parameter: str) -> int:
         """The stage that a parameter belongs to: 0 at the pixels, ``stages - 1`` at the head."""
-        raise NotImplementedError
 
 
 class DropPath(nn.Module):

@@ -10,18 +10,21 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import nncf
 import numpy as np
 import numpy.typing as npt
 import onnx
-import openvino as ov
-from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
+from vmeg_edge.backends.telemetry import without_telemetry
 from vmeg_edge.errors import UsageError
 
 from .control import MARGIN, Control
 from .cpu import saturates
 from .linear_layers import LinearLayer, is_transformer, linear_layers, quantizable
+
+with without_telemetry():
+    import nncf
+    import openvino as ov
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
 Tensors = npt.NDArray[np.uint8]
 

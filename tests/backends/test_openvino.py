@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -165,3 +168,28 @@ def test_threads_are_pinned_only_where_one_model_has_all_processors(float_bundle
     for threads, pinned in ((1, False), (usable_processors(), True)):
         with sdk.load(float_bundle, backend="openvino", threads=threads, cache=False, self_test=False) as scorer:
             assert scorer.backend._compiled.get_property("ENABLE_CPU_PINNING") is pinned
+
+
+def test_scoring_and_conversion_send_no_usage_statistics(tmp_path: Path) -> None:
+    code = """
+import sys
+import vmeg_edge.backends.openvino
+import vmeg_edge.converters.openvino_from_onnx
+import nncf.telemetry.wrapper, openvino.tools.ovc
+assert type(openvino.tools.ovc.telemetry).__module__ == "openvino.tools.ovc.telemetry_stub"
+assert not isinstance(nncf.telemetry.telemetry, nncf.telemetry.wrapper.NNCFTelemetry)
+assert not any(name.startswith("openvino_telemetry") for name in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "HOME": str(tmp_path)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_integrator_who_wants_the_statistics_keeps_them() -> None:
+    code = """
+import openvino_telemetry, sys
+from vmeg_edge.backends.telemetry import without_telemetry
+with without_telemetry():
+    assert sys.modules["openvino_telemetry"] is openvino_telemetry
+assert sys.modules["openvino_telemetry"] is openvino_telemetry
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 
 from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, usable_processors
+from vmeg_edge.backends.telemetry import without_telemetry
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.manifest import Artefact, Manifest
+
+with without_telemetry():
+    import openvino as ov
 
 _HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _FAMILIES = ("CPU", "GPU", "NPU")

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-import cv2
 import numpy as np
 
 from vmeg_edge.cli.progress import ProgressReport
+from vmeg_edge.frames import Region
 from vmeg_edge.loading import load
 from vmeg_edge.outputs import PendingFile
 from vmeg_edge.phantom import VENTRICULOMEGALY_MM, Phantom, phantom, phantoms
 from vmeg_edge.results import FrameResult
 from vmeg_edge.scorer import Scorer
 
+from .pointing_game import holds, widened
 from .training.examples import Progress
 
 UNSEEN_SEED = 1007
@@ -44,28 +45,19 @@ class Outcome:
         return self.atrial_width_mm >= VENTRICULOMEGALY_MM
 
 
-def outcome(made: Phantom, result: FrameResult, patch_px: tuple[float, float]) -> Outcome:
-    """Hold one result against its phantom. ``patch_px`` is a patch's (width, height) in pixels of the frame."""
-    inside = near = False
-    if result.heat_map.peak_xy is not None:
-        x, y = (int(value) for value in result.heat_map.peak_xy)
-        inside = bool(made.ventricles[y, x])
-        reach = np.ones((2 * round(patch_px[1]) + 1, 2 * round(patch_px[0]) + 1), dtype=np.uint8)
-        near = bool(cv2.dilate(made.ventricles.astype(np.uint8), reach)[y, x])
+def outcome(made: Phantom, result: FrameResult, grid: tuple[int, int]) -> Outcome:
+    """Hold one result against its phantom. ``grid`` is the heat map's (rows, columns)."""
+    peak, inside = result.heat_map.peak_xy, made.ventricles.astype(np.bool_)
+    near = widened(inside, _region(made), grid)
     said = result.prediction
-    return Outcome(made.atrial_width_mm, said.probability, said.decision, inside, near)
+    return Outcome(made.atrial_width_mm, said.probability, said.decision, holds(inside, peak), holds(near, peak))
 
 
 def evaluate(scorer: Scorer, made: Iterable[Phantom], total: int, progress: Progress) -> list[Outcome]:
     """Score phantoms with the runtime, exactly as a user's frames are scored."""
-    rows, columns = scorer.manifest.explanation.grid
     outcomes = []
     for item in made:
-        region = item.frame.region
-        if region is None:
-            raise AssertionError("phantoms carry their region")
-        patch = (region.width / columns, region.height / rows)
-        outcomes.append(outcome(item, scorer.score(item.frame), patch))
+        outcomes.append(outcome(item, scorer.score(item.frame), scorer.manifest.explanation.grid))
         progress("unseen phantoms", len(outcomes), total, "")
     return outcomes
 
@@ -112,6 +104,12 @@ def write(content: dict[str, Any], path: Path) -> None:
     """Write figures as JSON, whole or not at all. Raises `OutputError`."""
     with PendingFile(path) as pending:
         pending.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _region(made: Phantom) -> Region:
+    if made.frame.region is None:
+        raise AssertionError("phantoms carry their region")
+    return made.frame.region
 
 
 def _share(part: int, whole: int) -> float | None:

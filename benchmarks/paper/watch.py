@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from vmeg_edge.converters.pointing_game import holds, widened
 from vmeg_edge.converters.training.examples import Progress
 
 import vmeg_edge
@@ -18,7 +19,7 @@ from vmeg_edge.results import HeatMap
 from .data import Data, Shown
 from .device import Subject
 from .systems import Size
-from .worth import area_under, chance, deletion, energy_inside, holds, hottest_first, mean_of, widened
+from .worth import area_under, chance, deletion, energy_inside, hottest_first, mean_of
 
 DELETED_ON = "onnxruntime"
 DELETION_SEED = 5

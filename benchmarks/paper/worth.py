@@ -1,4 +1,4 @@
-"""What a heat map is worth, in numbers: the pointing game, energy inside a mask, the deletion curve; all pure."""
+"""What a heat map is worth: chance at the pointing game, energy inside a mask, the deletion curve; all pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+from vmeg_edge.converters.pointing_game import Mask
 
 from vmeg_edge.frames import Pixels, Region
 
-Mask: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float64]
 Cells: TypeAlias = npt.NDArray[np.intp]
 Score: TypeAlias = Callable[[Pixels], float]
@@ -33,18 +32,6 @@ def centres_of(region: Region, grid: tuple[int, int]) -> tuple[Cells, Cells]:
     y = region.y + (np.arange(grid[0]) + 0.5) * region.height / grid[0]
     x = region.x + (np.arange(grid[1]) + 0.5) * region.width / grid[1]
     return np.tile(x, grid[0]).astype(np.intp), np.repeat(y, grid[1]).astype(np.intp)
-
-
-def widened(mask: Mask, region: Region, grid: tuple[int, int]) -> Mask:
-    """``mask`` and all that lies within one cell of it, to the sides, up, down and across."""
-    width, height = round(region.width / grid[1]), round(region.height / grid[0])
-    reach = np.ones((2 * height + 1, 2 * width + 1), np.uint8)
-    return cv2.dilate(mask.astype(np.uint8), reach) > 0
-
-
-def holds(mask: Mask, peak_xy: tuple[float, float] | None) -> bool:
-    """Whether the peak, in pixels of the frame, lies on the mask; a flat map has none, and points at nothing."""
-    return peak_xy is not None and bool(mask[int(peak_xy[1]), int(peak_xy[0])])
 
 
 def chance(mask: Mask, region: Region, grid: tuple[int, int]) -> float:

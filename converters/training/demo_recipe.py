@@ -36,7 +36,7 @@ def recipe(seed: int = SEED, saliency_weight: float = 1.0) -> Recipe:
             flip=0.5, rotation_deg=0.0, smallest_crop=1.0, gain=0.2, offset=10.0, gamma=0.0, speckle=0.0
         ),
         drop_path=0.0,
-        label_smoothing=0.02,
+        label_smoothing=0.1,
         balance="none",
         smaller_first=(Stretch(112, 10, 1.5e-3),),
         guidance=Guidance(saliency_weight=saliency_weight),

@@ -1,7 +1,7 @@
 """Int8 ONNX by ONNX Runtime's quantizer: dynamic, static Q/DQ, and the Q/DQ that TensorRT takes.
 
-Linear layers (the patch embedding among them where the recipe can) get symmetric int8 weights, one scale a channel.
-The head stays in float, and so do a transformer's residual adds, LayerNorm, softmax, GELU and products of attention.
+Linear layers get symmetric int8 weights, one scale a channel. The head stays in float, and so do a transformer's patch
+embedding, residual adds, LayerNorm, softmax, GELU and products of attention.
 A convolutional network may pass its adds and poolings in int8 as well, so that nothing between two layers is float.
 """
 

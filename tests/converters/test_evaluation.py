@@ -20,7 +20,8 @@ import vmeg_edge as sdk
 from conversions import Made
 from shared_data import shared_data
 from vmeg_edge.bundle import open_bundle
-from vmeg_edge.errors import UsageError
+from vmeg_edge.decide import probabilities
+from vmeg_edge.errors import ParityError, UsageError
 from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.phantom import phantoms
 
@@ -259,11 +260,14 @@ def test_a_fitted_rule_is_written_with_its_provenance_and_the_bundle_serves(
 
 def test_a_rule_under_which_int8_fails_its_gate_is_not_written(demo_int8: Made, tmp_path: Path) -> None:
     bundle = open_bundle(demo_int8.path)
-    sharp = DecisionRule(temperature=0.2, threshold=0.5)
-    from vmeg_edge.errors import ParityError
-
+    stored = json.loads(bundle.read("parity.json"))["logits"]
+    ours, theirs = (probabilities(np.array(stored[name]), 1.0)[:, 1] for name in ("reference", "openvino"))
+    most = int(np.argmax(np.abs(ours - theirs)))
+    between = DecisionRule(
+        temperature=1.0, threshold=float(ours[most] + theirs[most]) / 2
+    )  # so that one decision flips
     with pytest.raises(ParityError, match="the rule was not written"):
-        decision_fit.write_fitted(bundle, sharp, tmp_path / "x.vmeg", replace_it=False)
+        decision_fit.write_fitted(bundle, between, tmp_path / "x.vmeg", replace_it=False)
     assert not (tmp_path / "x.vmeg").exists()
 
 

@@ -123,6 +123,14 @@ def test_tensorrts_graph_is_symmetric_with_float_bias_and_a_safe_layer_norm(demo
     assert build_engine(trt, model.SerializeToString())
 
 
+def test_tensorrts_pixels_are_not_squeezed_into_symmetric_int8(demo_int8: Made) -> None:
+    assert {"patch_embed.proj", "head"} <= set(kept(demo_int8, "tensorrt")["float_layers"])
+    model = onnx.load_from_string(open_bundle(demo_int8.path).read("tensorrt.onnx"))
+    makers = {output: node for node in model.graph.node for output in node.output}
+    (patches,) = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert "DequantizeLinear" not in {makers[name].op_type for name in patches.input if name in makers}
+
+
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_sixteen_bits_for_tensorrt_pass_their_gate_and_build(demo_bundle: Path, tmp_path: Path, precision: str) -> None:
     done = convert(demo_bundle, tmp_path / "h.vmeg", targets=("tensorrt",), precision=precision).check()  # type: ignore[arg-type]

@@ -132,8 +132,8 @@ def command(**options: Any) -> None:
     model is taken again. No bundle is written when an artefact that was asked for fails parity with the float32
     reference (exit code 1).
 
-    int8 keeps a ViT's residual adds, LayerNorm, softmax and GELU and any network's head in float, and gives further
-    layers back to float until the gate passes.
+    int8 keeps a ViT's patch embedding, residual adds, LayerNorm, softmax and GELU and any network's head in float, and
+    gives further layers back to float until the gate passes.
 
     \b
     Examples:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from vmeg_edge.converters.architectures.token_merging import Tokens
 from vmeg_edge.converters.architectures.vit import CHANNELS, Block, ViT, ViTConfig, sine_positions
 from vmeg_edge.converters.training.device import choose_device, mixed_precision
 from vmeg_edge.converters.training.examples import Progress, quiet
@@ -81,14 +82,14 @@ class MaskedAutoencoder(nn.Module):
         first = (encoder.cls_token + encoder.pos_embed[:, :1]).expand(len(x), -1, -1)
         x = torch.cat((first, x), dim=1)  # [N, 1 + kept, C]
         for block in encoder.blocks:
-            x, _ = block(x)
+            x = block(Tokens(x))[0].x
         x = self.decoder_embed(encoder.get_submodule("norm")(x))  # [N, 1 + kept, D]
         hidden = self.mask_token.expand(len(x), count - kept, -1)
         patches = torch.cat((x[:, 1:], hidden), dim=1)
         patches = patches.gather(1, back[..., None].expand(-1, -1, patches.shape[2]))  # [N, h*w, D] in reading order
         x = torch.cat((x[:, :1], patches), dim=1) + self.decoder_pos_embed
         for block in self.decoder_blocks:
-            x, _ = block(x)
+            x = block(Tokens(x))[0].x
         painted = self.decoder_pred(self.decoder_norm(x))[:, 1:]  # [N, h*w, 3 * p * p]
         wanted = patches_of(pixels, self.config.patch, normalised=self.recipe.per_patch)
         error = (painted.float() - wanted).square().mean(dim=2)

@@ -14,7 +14,9 @@ from torch.nn import functional
 from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import Head, ViTArchitecture
 
+from . import token_merging
 from .network import DropPath, Family, Network
+from .token_merging import Tokens, merged
 
 Pool: TypeAlias = Literal["mean", "token"]
 
@@ -33,9 +35,10 @@ class ViTConfig:
 
     ``image_size`` and ``patch`` are pixels a side. ``pool`` says what the head reads: ``mean``, the average
     of the patch tokens and then ``fc_norm`` (MAE's ``global_pool``; He et al. 2022, arXiv 2111.06377), or
-    ``token``, the class token after ``norm``. The default ``eps`` is MAE's.
+    ``token``, the class token after ``norm``. The default ``eps`` is MAE's. ``merge`` is how many tokens each block
+    merges away (`token_merging`), none where it is empty; weights do not depend on it.
 
-    Raises `UsageError` for sizes that do not divide.
+    Raises `UsageError` for sizes that do not divide, or a schedule that leaves no tokens.
     """
 
     image_size: int = 224
@@ -48,6 +51,7 @@ class ViTConfig:
     pool: Pool = "mean"
     eps: float = 1e-6
     qkv_bias: bool = True
+    merge: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -59,6 +63,8 @@ class ViTConfig:
             )
         if self.dim % self.heads:
             raise UsageError(f"heads is {self.heads}, which does not divide dim {self.dim}; choose a divisor")
+        if self.merge:
+            token_merging.check(self.merge, self.depth, self.grid**2)
 
     @property
     def grid(self) -> int:
@@ -124,15 +130,21 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=config.qkv_bias)
         self.proj = nn.Linear(config.dim, config.dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[N, T, C]`` to ``[N, T, C]``."""
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``[N, 1 + T, C]`` to the same, and the keys ``[N, heads, 1 + T, width]``.
+
+        A token that stands for ``sizes`` ``[N, T, 1]`` patches is attended to as often: the log of it joins its
+        logits (ToMe's proportional attention).
+        """
         n, t, c = x.shape
         width = c // self.heads
         parts = self.qkv(x).chunk(3, dim=-1)  # 3 x [N, T, C]
         q, k, v = (part.reshape(n, t, self.heads, width).transpose(1, 2) for part in parts)  # [N, heads, T, width]
-        weights = ((q * width**-0.5) @ k.transpose(-2, -1)).softmax(dim=-1)  # [N, heads, T, T]
-        x = (weights @ v).transpose(1, 2).reshape(n, t, c)  # [N, T, C]
-        return cast("Tensor", self.proj(x))
+        logits = (q * width**-0.5) @ k.transpose(-2, -1)  # [N, heads, T, T]
+        if sizes is not None:
+            logits = logits + functional.pad(sizes.log().transpose(1, 2), (1, 0))[:, None]  # [N, 1, 1, T]
+        x = (logits.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, t, c)  # [N, T, C]
+        return self.proj(x), k
 
 
 class Mlp(nn.Module):
@@ -150,23 +162,26 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block."""
+    """A pre-norm transformer block, which may merge tokens between its attention and its MLP."""
 
-    def __init__(self, config: ViTConfig, drop_path: float = 0.0) -> None:
-        """Hold attention and MLP, each behind a LayerNorm."""
+    def __init__(self, config: ViTConfig, drop_path: float = 0.0, merge: int = 0) -> None:
+        """Hold attention and MLP, each behind a LayerNorm; ``merge`` tokens go."""
         super().__init__()
         self.norm1 = nn.LayerNorm(config.dim, eps=config.eps)
         self.attn = Attention(config)
         self.norm2 = nn.LayerNorm(config.dim, eps=config.eps)
         self.mlp = Mlp(config)
         self.drop_path = DropPath(drop_path)
+        self.merge = merge
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``[N, T, C]`` to the block's output and what its ``norm1`` said, each ``[N, T, C]``."""
-        seen: Tensor = self.norm1(x)
-        x = x + self.drop_path(self.attn(seen))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return x, seen
+    def forward(self, tokens: Tokens) -> tuple[Tokens, Tensor]:
+        """The block's output, and what its ``norm1`` said of its input, ``[N, 1 + T, C]``."""
+        seen: Tensor = self.norm1(tokens.x)
+        mixed, keys = self.attn(seen, tokens.sizes)
+        tokens = tokens.with_x(tokens.x + self.drop_path(mixed))
+        if self.merge:
+            tokens = merged(tokens, keys, self.merge)
+        return tokens.with_x(tokens.x + self.drop_path(self.mlp(self.norm2(tokens.x)))), seen
 
 
 class ViT(Network):
@@ -195,7 +210,10 @@ class ViT(Network):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.grid**2, config.dim))
         last = max(config.depth - 1, 1)
-        self.blocks = nn.ModuleList(Block(config, drop_path * place / last) for place in range(config.depth))
+        self.blocks = nn.ModuleList(
+            Block(config, drop_path * place / last, merge)
+            for place, merge in enumerate(config.merge or (0,) * config.depth)
+        )
         final = nn.LayerNorm(config.dim, eps=config.eps)
         # The name is what tells the two poolings apart in a state dict.
         self.add_module("fc_norm" if config.pool == "mean" else "norm", final)
@@ -209,16 +227,17 @@ class ViT(Network):
         """
         x: Tensor = self.patch_embed(pixels)  # [N, h*w, C]
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)  # [N, 1 + h*w, C]
-        x = x + self.pos_embed
+        tokens = Tokens(x + self.pos_embed)
         activations = x
         for index, block in enumerate(self.blocks):
-            x, seen = block(x)
+            before = tokens
+            tokens, seen = block(tokens)
             if index == self.cam_block:
-                activations = seen[:, 1:]  # [N, h*w, C]
+                activations = before.on_grid(seen)  # [N, h*w, C]
         if self.config.pool == "mean":
-            x = self.get_submodule("fc_norm")(x[:, 1:].mean(dim=1))  # [N, C]
+            x = self.get_submodule("fc_norm")(tokens.mean())  # [N, C]
         else:
-            x = self.get_submodule("norm")(x[:, 0])  # [N, C]; LayerNorm works on each token by itself
+            x = self.get_submodule("norm")(tokens.x[:, 0])  # [N, C]; LayerNorm works on each token by itself
         return self.head(x), activations
 
     def initialise(self, seed: int) -> None:

@@ -1,0 +1,104 @@
+"""Token merging (ToMe; Bolya et al., ICLR 2023, arXiv 2210.09461) in static shapes, and the way back to the grid.
+
+In a block, between attention and MLP, the tokens are split in two by turns; each of the first half finds the most
+similar of the second by its keys; the ``r`` most similar pairs become one token each, the mean of all patches in it.
+Nothing is dropped: `Tokens.home` says which token a patch went into, so that a heat map has all of its cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vmeg_edge.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens between two layers: ``x`` ``[N, 1 + T, C]``, the class token first, which never merges.
+
+    ``sizes`` ``[N, T, 1]`` is how many patches each token stands for, and ``home`` ``[N, P]`` in which of the ``T``
+    each of the ``P`` patches is; both are ``None`` as long as nothing has merged.
+    """
+
+    x: Tensor
+    sizes: Tensor | None = None
+    home: Tensor | None = None
+
+    def with_x(self, x: Tensor) -> Tokens:
+        """These tokens with other values."""
+        return replace(self, x=x)
+
+    def on_grid(self, x: Tensor) -> Tensor:
+        """``[N, 1 + T, C]`` back to one row a patch, ``[N, P, C]``: patches that merged have the same."""
+        x = x[:, 1:]
+        return x if self.home is None else taken(x, self.home)
+
+    def mean(self) -> Tensor:
+        """The mean over patches, ``[N, C]``: a token counts as often as it stands for."""
+        x = self.x[:, 1:]
+        if self.sizes is None:
+            return x.mean(dim=1)
+        return (x * self.sizes).sum(dim=1) / self.sizes.sum(dim=1)
+
+
+def merged(tokens: Tokens, keys: Tensor, r: int) -> Tokens:
+    """``tokens`` with ``r`` fewer. ``keys`` ``[N, heads, 1 + T, width]`` are those of the attention before.
+
+    The first half takes the even places, ``ceil(T / 2)`` of them; ``r`` is at most as many. The tokens that stay keep
+    their order, and the second half follows.
+    """
+    x = tokens.x[:, 1:]
+    a, b = x[:, ::2], x[:, 1::2]
+    n, first, second = x.shape[0], a.shape[1], b.shape[1]
+    stay = first - r
+    similar = functional.normalize(keys[:, :, 1:].mean(dim=1), dim=-1)  # [N, T, width]
+    scores = similar[:, ::2] @ similar[:, 1::2].transpose(1, 2)  # [N, first, second]
+    best, partner = scores.max(dim=-1)  # [N, first] each
+    leaving = best.topk(r, dim=-1).indices  # [N, r]
+    left = (leaving[:, :, None] == torch.arange(first)).any(dim=1)  # [N, first]
+    place = torch.where(left, partner + stay, (~left).long().cumsum(dim=1) - 1)  # [N, first]: where each one goes
+    one_hot = (torch.arange(stay + second)[:, None] == place[:, None, :]).to(x.dtype)  # [N, T - r, first]
+    if tokens.sizes is None:
+        weights, sizes_b = one_hot, x.new_ones(n, second, 1)
+    else:
+        weights, sizes_b = one_hot * tokens.sizes[:, ::2].transpose(1, 2), tokens.sizes[:, 1::2]
+    sizes = weights.sum(dim=2, keepdim=True)  # [N, T - r, 1]
+    sizes = torch.cat((sizes[:, :stay], sizes[:, stay:] + sizes_b), dim=1)
+    moved = (weights / sizes) @ a  # [N, T - r, C]
+    joined = moved[:, stay:] + b * (sizes_b / sizes[:, stay:])
+    x = torch.cat((tokens.x[:, :1], moved[:, :stay], joined), dim=1)
+    return Tokens(x, sizes, _moved(tokens.home, place, stay, first, second))
+
+
+def check(schedule: tuple[int, ...], depth: int, patches: int) -> None:
+    """Raise `UsageError` for a schedule that does not fit ``depth`` blocks on ``patches`` tokens."""
+    if len(schedule) != depth:
+        raise UsageError(f"merge names {len(schedule)} blocks and the network has {depth}; give one number a block")
+    left = patches
+    for block, r in enumerate(schedule):
+        if not 0 <= r <= left // 2:
+            raise UsageError(
+                f"merge is {r} at block {block}, which has {left} tokens; give 0 to {left // 2}, the half of them"
+            )
+        left -= r
+
+
+def taken(x: Tensor, places: Tensor) -> Tensor:
+    """``[N, T, C]`` at ``places`` ``[N, P]``: ``[N, P, C]``, as a gather of whole rows."""
+    n, t, c = x.shape
+    flat = places + torch.arange(n)[:, None] * t if n > 1 else places
+    return x.reshape(n * t, c)[flat.reshape(-1)].reshape(n, -1, c)
+
+
+def _moved(home: Tensor | None, place: Tensor, stay: int, first: int, second: int) -> Tensor:
+    """Where each patch is after a merge: `place` for those of the first half, behind the staying for the others."""
+    n = place.shape[0]
+    both = torch.cat((place, (stay + torch.arange(second)).expand(n, -1)), dim=1)  # the halves one after the other
+    turns = torch.arange(first + second)
+    order = torch.where(turns % 2 == 0, turns // 2, first + turns // 2)  # a token's place in `both`
+    at = order.expand(n, -1) if home is None else order[home]
+    return torch.gather(both, 1, at)

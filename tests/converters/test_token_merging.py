@@ -26,8 +26,6 @@ CONFIG = ViTConfig(image_size=96, dim=64, depth=3, heads=2)
 def twin(
     x: Floats, sizes: Floats, groups: list[list[int]], keys: Floats, r: int
 ) -> tuple[Floats, Floats, list[list[int]]]:
-    x: Floats, sizes: Floats, groups: list[list[int]], keys: Floats, r: int
-) -> tuple[Floats, Floats, list[list[int]]]:
     """One frame: ``x`` [T, C], ``sizes`` [T], which patches each token holds, ``keys`` [heads, T, width]."""
     metric = keys.mean(axis=0)
     metric = metric / np.linalg.norm(metric, axis=1, keepdims=True)

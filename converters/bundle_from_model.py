@@ -32,6 +32,8 @@ from .measure import Bar, Row, judged, maps_of, measure, reason_for, settle
 from .orientation import fit_direction
 from .origin import Origin, Training, Weights, from_bundle, from_checkpoint
 from .plane_gate_fit import FittedGate, fit_gate, gate_frames, gated, warning_of
+from .reduced import variants
+from .token_reduction import Reduction, check_frames
 from .tools import tool_versions
 
 _GIVEN = "frames given by the user"
@@ -88,6 +90,7 @@ def convert(
     targets: Sequence[str] = ("onnxruntime",),
     precision: Precision = "float32",
     quantization: Quantization | None = None,
+    reduce_tokens: Reduction = "off",
     weights: Weights | None = None,
     training: Training | None = None,
     golden: str | PathLike[str] | None = None,
@@ -101,6 +104,9 @@ def convert(
     Parity is measured on the golden frames, on phantoms, on up to 64 frames spread over ``frames``, and on the
     validation part of the calibration sources. The golden frames are phantoms unless ``golden`` names a source; a
     bundle brings its own.
+
+    ``reduce_tokens`` lets a ViT merge tokens: so many in each block, or ``auto``, the cheapest of `schedules` whose
+    artefacts all pass. The reference merges none.
 
     The plane gate is fitted on the calibration sources and on ``frames``; where neither is given, a bundle keeps the
     gate that it has, and others get one that is fitted on phantoms. Without one (``plane_gate=False``, or too few
@@ -116,7 +122,7 @@ def convert(
     report(f"reading {source.name}")
     origin = _origin(source, place, weights, training, golden)
     manifest = origin.manifest
-    sets = _sets(precision, quantization, manifest, report)
+    sets = _sets(precision, quantization, reduce_tokens, manifest, report)
 
     pictures = golden_frames(golden) if origin.golden is None else _frames_of(origin.golden)
     everything = [*pictures, *parity_frames(frames, phantoms=golden is None)]
@@ -129,26 +135,22 @@ def convert(
     direction = fit_direction(list(activations[: len(everything)])) if origin.golden is None else origin.direction
     truth = judged(logits, maps_of(activations, manifest, direction), manifest)
 
-    with tempfile.TemporaryDirectory() as scratch:
-        model = Path(scratch) / "float32.onnx"
-        model.write_bytes(origin.onnx)
-        control = None
-        if sets is not None:
-            control = Control(manifest, sets.control, origin.reference(sets.control)[0])
-        shop = Workshop(model, manifest, Path(scratch), sets, control, report, quantization.float_precision)
-        made = [candidate for target in chosen for candidate in candidates(target, precision, shop)]
-        floats = {} if precision == "float32" else _baselines(made, shop)
-    report(f"measuring parity on {len(tensors)} frames, and speed")
-    rows = settle(measure(made, Bar(manifest, tensors, truth, direction, floats)))
-
+    control = None if sets is None else Control(manifest, sets.control, origin.reference(sets.control)[0])
     warnings = () if sets is None else sets.warnings
-    failed = tuple(t for t in chosen if not any(r.status == "kept" for r in rows if r.candidate.target == t))
+    for source_model in variants(origin, reduce_tokens, control, direction, report):
+        made, floats = _made(source_model, chosen, precision, sets, control, quantization.float_precision, report)
+        report(f"measuring parity on {len(tensors)} frames, and speed")
+        rows = settle(measure(made, Bar(source_model.manifest, tensors, truth, direction, floats)))
+        kept = {row.candidate.target: row for row in rows if row.status == "kept"}
+        failed = tuple(target for target in chosen if target not in kept)
+        if not failed:
+            break
+    manifest = source_model.manifest
     if failed:
         return Conversion(place, "", manifest, tuple(rows), warnings, failed)
     given = (*quantization.sources, *(() if frames is None else (frames,)))
-    fitted = _plane_gate(origin, given, report) if plane_gate else FittedGate(why="left out at conversion")
+    fitted = _plane_gate(source_model, given, report) if plane_gate else FittedGate(why="left out at conversion")
     warnings = (*warnings, *warning_of(fitted, manifest, asked=plane_gate))
-    kept = {row.candidate.target: row for row in rows if row.status == "kept"}
     manifest = manifest.model_copy(
         update={
             "artefacts": {target: _artefact(kept[target], rows) for target in chosen},
@@ -170,6 +172,24 @@ def convert(
     return Conversion(place, digest, manifest, tuple(rows), warnings)
 
 
+def _made(
+    origin: Origin,
+    targets: Sequence[str],
+    precision: Precision,
+    sets: Sets | None,
+    control: Control | None,
+    float_precision: FloatPrecision,
+    report: Report,
+) -> tuple[list[Candidate], dict[str, Candidate]]:
+    """The candidates of every target, and float32 on each engine that runs here."""
+    with tempfile.TemporaryDirectory() as scratch:
+        model = Path(scratch) / "float32.onnx"
+        model.write_bytes(origin.onnx)
+        shop = Workshop(model, origin.manifest, Path(scratch), sets, control, report, float_precision)
+        made = [candidate for target in targets for candidate in candidates(target, precision, shop)]
+        return made, {} if precision == "float32" else _baselines(made, shop)
+
+
 def _origin(source: Path, out: Path, weights: Weights | None, training: Training | None, golden: object) -> Origin:
     name = out.name.removesuffix(".vmeg") or "model"
     if source.is_dir():
@@ -183,8 +203,10 @@ def _origin(source: Path, out: Path, weights: Weights | None, training: Training
     return from_checkpoint(source, name, weights or Weights(), training or Training(), golden_origin)
 
 
-def _sets(precision: Precision, quantization: Quantization, manifest: Manifest, report: Report) -> Sets | None:
-    if precision != "int8":
+def _sets(
+    precision: Precision, quantization: Quantization, reduction: Reduction, manifest: Manifest, report: Report
+) -> Sets | None:
+    if precision != "int8" and reduction == "off":
         if quantization.sources:
             raise UsageError(f"--calibration serves int8 alone, and --precision is {precision}; leave one out")
         return None
@@ -201,6 +223,7 @@ def _sets(precision: Precision, quantization: Quantization, manifest: Manifest, 
     )
     for warning in sets.warnings:
         report(f"warning: {warning}")
+    check_frames(reduction, len(sets.validation))
     return sets
 
 

@@ -98,7 +98,7 @@ def gather(
     pool = _Pool()
     warnings: list[str] = []
     for source in sources:
-        warnings += _read(source, spec, pool)
+        warnings += _read(source, spec, pool, round(validation_frames / _VALIDATION_SHARE))
     parts = pool.groups()
     if not parts:
         raise SourceError(f"{', '.join(map(str, sources))}: not one frame could be read; give another --calibration")
@@ -138,11 +138,11 @@ class _Pool:
         self._kept = {mark: entry for mark, entry in self._kept.items() if mark <= self._limit}
 
 
-def _read(source: str | PathLike[str], spec: Input, pool: _Pool) -> list[str]:
-    """Add the frames of one source to the pool; the warnings name what could not be read."""
+def _read(source: str | PathLike[str], spec: Input, pool: _Pool, wanted: int) -> list[str]:
+    """Add the frames of one source to the pool, of phantoms ``wanted``; the warnings name what could not be read."""
     preprocess = Preprocessor(spec)
     if str(source) == PHANTOMS:
-        for index, tensor in enumerate(_phantom_tensors(spec)):
+        for index, tensor in enumerate(_phantom_tensors(spec, max(_PHANTOM_FRAMES, wanted))):
             pool.add(f"{PHANTOMS}:{index}", tensor)
         return []
     lost: list[str] = []
@@ -158,10 +158,10 @@ def _read(source: str | PathLike[str], spec: Input, pool: _Pool) -> list[str]:
 
 
 @lru_cache(maxsize=2)
-def _phantom_tensors(spec: Input) -> Tensors:
+def _phantom_tensors(spec: Input, count: int) -> Tensors:
     """Rendering takes longer than reading: one conversion asks for them twice, for int8 and for the plane gate."""
     preprocess = Preprocessor(spec)
-    return np.stack([preprocess(made.frame)[0].copy() for made in phantoms(_PHANTOM_SEED, _PHANTOM_FRAMES)])
+    return np.stack([preprocess(made.frame)[0].copy() for made in phantoms(_PHANTOM_SEED, count)])
 
 
 def _shown(source: str | PathLike[str]) -> str:

@@ -157,7 +157,7 @@ def _parity_under(manifest: Manifest, data: bytes, origin: str) -> bytes:
         parity = compare(*(judged(side, flat, manifest) for side in sides))
         old = {name: row[name] for name in parity.to_json() if name.startswith(("heatmap", "peak"))}
         parity = replace(parity, **old)
-        failures = gate(parity, row["precision"])
+        failures = gate(parity, row["precision"], merged=manifest.merged)
         if failures:
             raise ParityError(
                 f"the rule was not written: under it {row['precision']} on {target} fails its gate: "

@@ -160,7 +160,7 @@ def _row(candidate: Candidate, bar: Bar) -> Row:
         backend.close()
     said = np.stack(logits)
     parity = compare(bar.truth, judged(said, np.stack(maps), bar.manifest))
-    failures = tuple(gate(parity, candidate.artefact.precision))
+    failures = tuple(gate(parity, candidate.artefact.precision, merged=bar.manifest.merged))
     return Row(candidate, parity, said, failures, "failed" if failures else "passed")
 
 

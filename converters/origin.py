@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Literal
@@ -23,8 +24,9 @@ from vmeg_edge.manifest import Checkpoint as CheckpointEntry
 
 from . import checkpoint as checkpoints
 from .architectures.network import Network
-from .architectures.vit import Pool
+from .architectures.vit import Pool, ViT, ViTConfig
 from .onnx_from_checkpoint import Reference, export, reference
+from .token_reduction import Schedule
 from .tools import tool_versions
 
 Tensors = npt.NDArray[np.uint8]
@@ -68,12 +70,24 @@ class Weights:
 
 
 @dataclass(frozen=True, eq=False)
+class Merging:
+    """A ViT that can be exported with merged tokens: its shape, and the way to the ONNX file and the reference of one.
+
+    Both are float32; the reference merges as the file does.
+    """
+
+    config: ViTConfig
+    by: Callable[[Schedule], tuple[bytes, Reference]]
+
+
+@dataclass(frozen=True, eq=False)
 class Origin:
     """A float32 model ready to be converted.
 
     ``manifest`` speaks of the float32 ONNX alone; ``onnx`` is that model's bytes. ``reference`` takes uint8
     ``[n, H, W, 3]`` and gives logits and activations; ``reference_name`` says what it runs on. A bundle brings its
-    ``golden`` frames, its heat map's ``direction`` and its plane gate along.
+    ``golden`` frames, its heat map's ``direction`` and its plane gate along; a ViT's checkpoint can have its tokens
+    merged.
     """
 
     manifest: Manifest
@@ -83,6 +97,7 @@ class Origin:
     golden: Golden | None = None
     direction: npt.NDArray[np.float32] | None = None
     plane_gate: GateArrays | None = None
+    merging: Merging | None = None
 
 
 def from_checkpoint(source: Path, name: str, weights: Weights, training: Training, golden_origin: str) -> Origin:
@@ -99,13 +114,13 @@ def from_checkpoint(source: Path, name: str, weights: Weights, training: Trainin
     )
     model = read.model(cam_layer=weights.cam_layer)
     manifest = _manifest(source, name, read, model, training, golden_origin)
-    mean, std = manifest.input.mean, manifest.input.std
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "model.onnx"
-        export(model, path, mean=mean, std=std)
-        data = path.read_bytes()
-    truth = reference(model, mean=mean, std=std)
-    return Origin(manifest, data, truth, f"torch {torch.__version__} float32")
+    data, truth = _exported(model, manifest.input)
+    merging = (
+        Merging(model.config, lambda schedule: _exported(_merging(model, schedule), manifest.input))
+        if isinstance(model, ViT)
+        else None
+    )
+    return Origin(manifest, data, truth, f"torch {torch.__version__} float32", merging=merging)
 
 
 def from_bundle(source: str | PathLike[str], name: str) -> Origin:
@@ -119,6 +134,11 @@ def from_bundle(source: str | PathLike[str], name: str) -> Origin:
         raise UsageError(
             f"{bundle.path}: holds no float32 model for ONNX Runtime to start from; give the checkpoint, or a bundle "
             "that was converted with --precision float32"
+        )
+    if bundle.manifest.merged:
+        raise UsageError(
+            f"{bundle.path}: its model merges tokens, and what is converted is held against one that merges none; give "
+            "the checkpoint, or a bundle that was converted with --reduce-tokens off"
         )
     data = bundle.read(held.files[0])
     backend = open_backend("onnxruntime", bundle.manifest, {held.files[0]: data}, place("onnxruntime"))
@@ -139,6 +159,22 @@ def from_bundle(source: str | PathLike[str], name: str) -> Origin:
     gate = plane_gate_of(bundle)
     said = f"ONNX Runtime {backend.report.version} float32, of the bundle {bundle.digest[:12]}"
     return Origin(manifest, data, truth, said, golden, direction, None if gate is None else gate.arrays)
+
+
+def _exported(model: Network, spec: Input) -> tuple[bytes, Reference]:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.onnx"
+        export(model, path, mean=spec.mean, std=spec.std)
+        data = path.read_bytes()
+    return data, reference(model, mean=spec.mean, std=spec.std)
+
+
+def _merging(model: ViT, schedule: Schedule) -> ViT:
+    """The same weights in a network that merges."""
+    with torch.device("meta"):
+        made = ViT(replace(model.config, merge=schedule), cam_layer=model.cam_layer)
+    made.load_state_dict(model.state_dict(), assign=True)
+    return made.eval().requires_grad_(False)
 
 
 def _manifest(

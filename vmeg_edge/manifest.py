@@ -200,7 +200,11 @@ class Checkpoint(_Strict):
 
 
 class Manifest(_Strict):
-    """``manifest.json``, version 1. Unknown fields are refused: they would be promises that nothing keeps."""
+    """``manifest.json``, version 1. Unknown fields are refused: they would be promises that nothing keeps.
+
+    ``merge`` is how many tokens each block of a ViT merges away in every artefact (ToMe, arXiv 2210.09461); where it is
+    empty, none are. The golden frames' answers are those of the model that merges none.
+    """
 
     schema_version: Literal[1]
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -211,6 +215,7 @@ class Manifest(_Strict):
     decision: DecisionRule
     explanation: Explanation
     artefacts: Annotated[dict[str, Artefact], Field(min_length=1)]
+    merge: tuple[Annotated[int, Field(ge=0)], ...] = ()
     calibration: CalibrationSet | None = None
     plane_gate: PlaneGateRule | None = None
     checkpoint: Checkpoint
@@ -229,7 +234,14 @@ class Manifest(_Strict):
         if any(s <= 0 or not math.isfinite(s) for s in self.input.std):
             raise ValueError("input.std must be positive")
         self.architecture.check_grid(self.explanation.grid, (self.input.height, self.input.width))
+        if self.merge and (self.architecture.family != "vit" or len(self.merge) != self.architecture.depth):
+            raise ValueError("merge needs a ViT, and one number for each of its blocks")
         return self
+
+    @property
+    def merged(self) -> bool:
+        """Whether the artefacts compute with fewer tokens than there are patches."""
+        return any(self.merge)
 
     @property
     def positive_index(self) -> int:

@@ -25,6 +25,8 @@ GATES: dict[str, tuple[float, float | None]] = {
     "int8": (5e-2, 1e-2),
 }
 
+LEAST_COSINE_MERGED = 0.95
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -123,11 +125,12 @@ def compare(reference: Scores, candidate: Scores) -> Parity:
         )
 
 
-def gate(parity: Parity, precision: str) -> list[str]:
+def gate(parity: Parity, precision: str, *, merged: bool = False) -> list[str]:
     """Return why an artefact of ``precision`` may not be shipped, one line each; an empty list passes.
 
     float32: max |Δp| at most 1e-4. float16, bfloat16: at most 1e-2. int8: at most 5e-2, and the mean at most
-    1e-2. Never a flip outside the abstain band, and never NaN or infinity.
+    1e-2. Never a flip outside the abstain band, and never NaN or infinity. An artefact that merges tokens (``merged``)
+    has int8's bounds in any precision, and no heat map of it may have a cosine below `LEAST_COSINE_MERGED`.
 
     Raises `UsageError` for a precision that has no gate.
     """
@@ -142,11 +145,16 @@ def gate(parity: Parity, precision: str) -> list[str]:
             for field in fields(parity)
             if getattr(parity, field.name) is not None and not _finite(getattr(parity, field.name))
         ]
-    most, most_mean = GATES[precision]
+    bounds = "int8" if merged else precision
+    most, most_mean = GATES[bounds]
     if parity.max_abs_dp > most:
-        failures.append(f"max |dp| is {parity.max_abs_dp:.3g}; {precision} allows {most:g}")
+        failures.append(f"max |dp| is {parity.max_abs_dp:.3g}; {bounds} allows {most:g}")
     if most_mean is not None and parity.mean_abs_dp > most_mean:
-        failures.append(f"mean |dp| is {parity.mean_abs_dp:.3g}; {precision} allows {most_mean:g}")
+        failures.append(f"mean |dp| is {parity.mean_abs_dp:.3g}; {bounds} allows {most_mean:g}")
+    if merged and parity.heatmap_cosine_min < LEAST_COSINE_MERGED:
+        failures.append(
+            f"a heat map's cosine is {parity.heatmap_cosine_min:.3f}; merged tokens allow {LEAST_COSINE_MERGED}"
+        )
     if parity.flips_outside_band:
         failures.append(f"{parity.flips_outside_band} of {parity.frames} decisions flip outside the abstain band")
     return failures

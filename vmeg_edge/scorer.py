@@ -60,6 +60,7 @@ class Scorer:
             "bundle": bundle.digest,
             "name": bundle.manifest.name,
             **asdict(backend.report),
+            "merge": list(bundle.manifest.merge),
             "kernels": {key: kernels.describe()[key] for key in ("implementation", "isa")},
             "self_test": "not run",
             "vmeg_edge": __version__,
@@ -141,9 +142,9 @@ class Scorer:
         return compare(reference, self._scores_of(golden))
 
     def self_test(self, *, most: int | None = None) -> Parity:
-        """`golden_parity`, held against the gate of this precision. Raises `ParityError` on a mismatch."""
+        """`golden_parity`, held against the gate (`failures_of`). Raises `ParityError` on a mismatch."""
         parity = self.golden_parity(most=most)
-        failures = gate(parity, self.backend.report.precision)
+        failures = self.failures_of(parity)
         if failures:
             raise ParityError(
                 f"{self.bundle.path}: on {self.backend.report.backend} {self.backend.report.version} the golden frames "
@@ -153,6 +154,10 @@ class Scorer:
         spot = f" on {parity.frames} golden frames; all of them passed on this engine before"
         self.provenance["self_test"] = "passed" if most is None else f"passed{spot}"
         return parity
+
+    def failures_of(self, parity: Parity) -> list[str]:
+        """Why a parity of this model fails its gate, one line each; an empty list passes."""
+        return gate(parity, self.backend.report.precision, merged=self.manifest.merged)
 
     def skip_self_test(self) -> None:
         """Go on without `self_test`; every later result says so."""

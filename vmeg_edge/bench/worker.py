@@ -112,7 +112,7 @@ class _Case:
                 "cache": str(report.details.get("cache", "none")),
             },
             "parity": parity.to_json(),
-            "failures": _failures(parity, report.precision),
+            "failures": self._scorers[0].failures_of(parity),
             "provenance": self._scorers[0].provenance,
             "notices": list(self._scorers[0].notices),
             "artefact_mb": models.artefact_mb(self._scorers[0].bundle, case["backend"]),
@@ -173,12 +173,6 @@ class _Case:
         for scorer in self._scorers:
             for _ in range(self._plan.warm_up_frames):
                 scorer.score(self._cursor.next())
-
-
-def _failures(parity: Any, precision: str) -> list[str]:
-    from vmeg_edge.parity import gate
-
-    return gate(parity, precision)
 
 
 if __name__ == "__main__":

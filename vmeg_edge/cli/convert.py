@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from vmeg_edge.cli.console import open_console, table
-from vmeg_edge.cli.options import ARCHITECTURES, FAMILIES, given_options, read_band, read_numbers
+from vmeg_edge.cli.options import ARCHITECTURES, FAMILIES, given_options, read_band, read_numbers, read_reduction
 from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import DecisionRule
 
@@ -116,6 +116,15 @@ from vmeg_edge.manifest import DecisionRule
     help="Frames for the gate, at most; calibration never sees them.",
 )
 @click.option(
+    "--reduce-tokens",
+    callback=read_reduction,
+    default="off",
+    show_default=True,
+    metavar="auto|off|R",
+    help="Let a ViT merge tokens: R in each block, or auto, the cheapest schedule whose artefacts pass on frames of "
+    "--calibration; or off.",
+)
+@click.option(
     "--plane-gate/--no-plane-gate",
     default=True,
     show_default=True,
@@ -175,6 +184,7 @@ def command(**options: Any) -> None:
             options["validation_frames"],
             options["float_precision"],
         ),
+        reduce_tokens=options["reduce_tokens"],
         weights=weights,
         training=training,
         golden=options["golden"],

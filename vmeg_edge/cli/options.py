@@ -51,6 +51,15 @@ region_option = click.option(
 )
 
 
+def read_reduction(_: click.Context, param: click.Parameter, value: str) -> str | int:
+    """The option value ``auto``, ``off``, or a number of tokens above zero."""
+    if value in ("auto", "off"):
+        return value
+    if not (value.isdecimal() and 0 < int(value) <= 1024):
+        raise click.BadParameter(f"{value!r} is neither auto nor off nor a number of tokens from 1", param=param)
+    return int(value)
+
+
 def read_size(_: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """The option value ``WIDTHxHEIGHT`` in pixels."""
     if value is None:

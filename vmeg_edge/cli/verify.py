@@ -34,7 +34,6 @@ def command(bundle: Path | None, backend: str | None, device: str | None, thread
     from vmeg_edge.cli.opening import opened as opened_scorer
     from vmeg_edge.cli.options import DEMO_BUNDLE
     from vmeg_edge.errors import BackendMissingError
-    from vmeg_edge.parity import gate
 
     path = bundle or DEMO_BUNDLE
     opened = open_bundle(path)
@@ -47,7 +46,7 @@ def command(bundle: Path | None, backend: str | None, device: str | None, thread
     for name in usable:
         with opened_scorer(path, backend=name, device=device, threads=threads, self_test=False) as scorer:
             parity = scorer.golden_parity()
-            failures = gate(parity, scorer.backend.report.precision)
+            failures = scorer.failures_of(parity)
             rows.append(
                 {
                     **asdict(scorer.backend.report),

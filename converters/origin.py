@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -71,13 +70,29 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Merging:
-    """A ViT that can be exported with merged tokens: its shape, and the way to the ONNX file and the reference of one.
+    """A ViT whose tokens can be merged: the float32 reference that merges by a schedule, and its ONNX file."""
 
-    Both are float32; the reference merges as the file does.
-    """
+    model: ViT
+    spec: Input
 
-    config: ViTConfig
-    by: Callable[[Schedule], tuple[bytes, Reference]]
+    @property
+    def config(self) -> ViTConfig:
+        """The model's shape."""
+        return self.model.config
+
+    def reference(self, schedule: Schedule) -> Reference:
+        """What the merging model says."""
+        return reference(self._by(schedule), mean=self.spec.mean, std=self.spec.std)
+
+    def onnx(self, schedule: Schedule) -> bytes:
+        """The merging model's ONNX file."""
+        return _exported(self._by(schedule), self.spec)
+
+    def _by(self, schedule: Schedule) -> ViT:
+        with torch.device("meta"):
+            made = ViT(replace(self.model.config, merge=schedule), cam_layer=self.model.cam_layer)
+        made.load_state_dict(self.model.state_dict(), assign=True)
+        return made.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +129,10 @@ def from_checkpoint(source: Path, name: str, weights: Weights, training: Trainin
     )
     model = read.model(cam_layer=weights.cam_layer)
     manifest = _manifest(source, name, read, model, training, golden_origin)
-    data, truth = _exported(model, manifest.input)
-    merging = (
-        Merging(model.config, lambda schedule: _exported(_merging(model, schedule), manifest.input))
-        if isinstance(model, ViT)
-        else None
-    )
-    return Origin(manifest, data, truth, f"torch {torch.__version__} float32", merging=merging)
+    spec = manifest.input
+    truth = reference(model, mean=spec.mean, std=spec.std)
+    merging = Merging(model, spec) if isinstance(model, ViT) else None
+    return Origin(manifest, _exported(model, spec), truth, f"torch {torch.__version__} float32", merging=merging)
 
 
 def from_bundle(source: str | PathLike[str], name: str) -> Origin:
@@ -161,20 +173,11 @@ def from_bundle(source: str | PathLike[str], name: str) -> Origin:
     return Origin(manifest, data, truth, said, golden, direction, None if gate is None else gate.arrays)
 
 
-def _exported(model: Network, spec: Input) -> tuple[bytes, Reference]:
+def _exported(model: Network, spec: Input) -> bytes:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
         export(model, path, mean=spec.mean, std=spec.std)
-        data = path.read_bytes()
-    return data, reference(model, mean=spec.mean, std=spec.std)
-
-
-def _merging(model: ViT, schedule: Schedule) -> ViT:
-    """The same weights in a network that merges."""
-    with torch.device("meta"):
-        made = ViT(replace(model.config, merge=schedule), cam_layer=model.cam_layer)
-    made.load_state_dict(model.state_dict(), assign=True)
-    return made.eval().requires_grad_(False)
+        return path.read_bytes()
 
 
 def _manifest(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from vmeg_edge.errors import UsageError
-from vmeg_edge.parity import LEAST_COSINE_MERGED, compare
+from vmeg_edge.parity import Scores, compare, cosines_too_low
 
 from .candidates import Report
 from .control import Control
 from .measure import judged, maps_of
 from .origin import Merging, Origin
-from .token_reduction import Reduction, Schedule, constant, mean_tokens, schedules
+from .token_reduction import Reduction, Schedule, arithmetic, constant, mean_tokens, schedules
 
 Direction = npt.NDArray[np.float32] | None
 
@@ -39,12 +40,28 @@ def variants(
         return
     if control is None:
         raise UsageError("--reduce-tokens auto chooses by frames; give --calibration SOURCE (stills, a cine, a folder)")
-    for schedule in schedules(merging.config):
-        candidate = _merged(origin, merging, schedule, report)
-        if _agrees(origin, candidate, control, direction):
-            yield candidate
+    screen = _Screen(origin, merging, control, direction, report)
+    ladders = schedules(merging.config)
+    places = {name: _first(ladder, screen.passes) for name, ladder in ladders.items()}
+    while True:
+        open_ends = {name: ladders[name][place] for name, place in places.items() if place < len(ladders[name])}
+        if not open_ends:
+            break
+        name = min(open_ends, key=lambda name: arithmetic(merging.config, open_ends[name]))
+        if screen.passes(open_ends[name]):
+            yield _merged(origin, merging, open_ends[name], report)
+        places[name] += 1
     report("no schedule of merging passes; no tokens are merged")
     yield origin
+
+
+def _first(ladder: Sequence[Schedule], passes: Callable[[Schedule], bool]) -> int:
+    """The first place that passes, where the ladder fails up to some place and passes from there on; by halving."""
+    low, high = 0, len(ladder)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if passes(ladder[middle]) else (middle + 1, high)
+    return low
 
 
 def _merging_of(origin: Origin) -> Merging:
@@ -58,20 +75,45 @@ def _merging_of(origin: Origin) -> Merging:
 
 
 def _merged(origin: Origin, merging: Merging, schedule: Schedule, report: Report) -> Origin:
-    report(f"merging tokens: {mean_tokens(merging.config, schedule):.0f} of {1 + merging.config.grid**2} in the mean")
-    onnx, reference = merging.by(schedule)
+    report(f"merging tokens, {_said(merging, schedule)}")
     manifest = origin.manifest.model_copy(update={"merge": schedule})
-    return replace(origin, manifest=manifest, onnx=onnx, reference=reference)
+    return replace(origin, manifest=manifest, onnx=merging.onnx(schedule), reference=merging.reference(schedule))
 
 
-def _agrees(origin: Origin, candidate: Origin, control: Control, direction: Direction) -> bool:
-    """Whether merging alone leaves room in the gate on the control frames, their heat maps among it."""
-    logits, activations = candidate.reference(control.tensors)
-    if control.used(logits) > SCREEN_MARGIN:
-        return False
-    _, whole = origin.reference(control.tensors)
-    ours, theirs = (
-        judged(said, maps_of(seen, origin.manifest, direction), origin.manifest)
-        for said, seen in ((control.logits, whole), (logits, activations))
-    )
-    return compare(ours, theirs).heatmap_cosine_min >= LEAST_COSINE_MERGED
+def _said(merging: Merging, schedule: Schedule) -> str:
+    config = merging.config
+    share = arithmetic(config, schedule) / arithmetic(config, ())
+    return f"{mean_tokens(config, schedule):.0f} of {1 + config.grid**2} in the mean, {share:.0%} of the arithmetic"
+
+
+@dataclass(frozen=True, eq=False)
+class _Screen:
+    """Whether merging alone, in float32, leaves room in the gate on the control frames."""
+
+    origin: Origin
+    merging: Merging
+    control: Control
+    direction: Direction
+    report: Report
+    known: dict[Schedule, bool] = field(default_factory=dict)
+
+    def passes(self, schedule: Schedule) -> bool:
+        if schedule not in self.known:
+            self.known[schedule] = self._agrees(schedule)
+            word = "passes" if self.known[schedule] else "fails"
+            self.report(f"screening in float32: {_said(self.merging, schedule)}: {word}")
+        return self.known[schedule]
+
+    def _agrees(self, schedule: Schedule) -> bool:
+        logits, activations = self.merging.reference(schedule)(self.control.tensors)
+        if self.control.used(logits) > SCREEN_MARGIN:
+            return False
+        manifest = self.origin.manifest
+        theirs = judged(logits, maps_of(activations, manifest, self.direction), manifest)
+        return not cosines_too_low(compare(self._whole, theirs))
+
+    @cached_property
+    def _whole(self) -> Scores:
+        manifest = self.origin.manifest
+        _, activations = self.origin.reference(self.control.tensors)
+        return judged(self.control.logits, maps_of(activations, manifest, self.direction), manifest)

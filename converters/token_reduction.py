@@ -23,28 +23,38 @@ VALIDATION_FRAMES = 128
 _LEAST_LEFT = 24
 
 
-def constant(config: ViTConfig, r: int) -> Schedule:
-    """``r`` tokens in each block, as ToMe; fewer where half of the tokens are fewer."""
-    return _feasible(config, [r] * config.depth)
+def constant(config: ViTConfig, r: int, start: int = 0) -> Schedule:
+    """``r`` tokens in each block from ``start`` on, as ToMe does from 0; no more than half of those that are left."""
+    return _feasible(config, [r if block >= start else 0 for block in range(config.depth)])
 
 
-def decreasing(config: ViTConfig, r: int) -> Schedule:
-    """From ``2 r`` tokens in the first block down to none in the last, the same sum as `constant`."""
-    last = max(config.depth - 1, 1)
-    return _feasible(config, [round(2 * r * (last - block) / last) for block in range(config.depth)])
+def decreasing(config: ViTConfig, r: int, start: int = 0) -> Schedule:
+    """From ``2 r`` tokens in block ``start`` down to none in the last, the same sum as `constant`."""
+    span = max(config.depth - 1 - start, 1)
+    left = range(config.depth - 1, -1, -1)
+    return _feasible(config, [round(2 * r * n / span) if n <= span else 0 for n in left])
 
 
-def every_second(config: ViTConfig, r: int) -> Schedule:
-    """``2 r`` tokens in every second block: half as many merges to pay for."""
-    return _feasible(config, [2 * r * (1 - block % 2) for block in range(config.depth)])
+def every_second(config: ViTConfig, r: int, start: int = 0) -> Schedule:
+    """``2 r`` tokens in every second block from ``start`` on: half as many merges to pay for."""
+    return _feasible(
+        config, [2 * r if block >= start and (block - start) % 2 == 0 else 0 for block in range(config.depth)]
+    )
 
 
-def schedules(config: ViTConfig) -> list[Schedule]:
-    """What the search tries, cheapest first, none twice."""
-    steps = range(2, max(3, config.grid**2 // config.depth + 1), 2)
-    kinds = (constant, decreasing, every_second)
-    made = {kind(config, r) for r in steps for kind in kinds}
-    return sorted((m for m in made if any(m)), key=lambda schedule: arithmetic(config, schedule))
+def schedules(config: ViTConfig) -> dict[str, list[Schedule]]:
+    """What the search tries, by kind and first block: each a ladder from the cheapest schedule up.
+
+    The first blocks' keys tell least about what a token shows: the same merges cost less agreement later on.
+    """
+    steps = range(config.grid**2 // 2, 0, -1)
+    kinds = {"constant": constant, "decreasing": decreasing, "every second": every_second}
+    ladders = {}
+    for start in sorted({0, config.depth // 6, config.depth // 4, config.depth // 3}):
+        for name, kind in kinds.items():
+            made = {schedule for r in steps if any(schedule := kind(config, r, start))}
+            ladders[f"{name} from block {start}"] = sorted(made, key=lambda schedule: arithmetic(config, schedule))
+    return ladders
 
 
 def arithmetic(config: ViTConfig, schedule: Schedule) -> int:

@@ -32,7 +32,7 @@ from .measure import Bar, Row, judged, maps_of, measure, reason_for, settle
 from .orientation import fit_direction
 from .origin import Origin, Training, Weights, from_bundle, from_checkpoint
 from .plane_gate_fit import FittedGate, fit_gate, gate_frames, gated, warning_of
-from .reduced import variants
+from .reduced import merging_of, variants
 from .token_reduction import Reduction, check_frames
 from .tools import tool_versions
 
@@ -121,6 +121,8 @@ def convert(
     source, place = Path(path), Path(out)
     report(f"reading {source.name}")
     origin = _origin(source, place, weights, training, golden)
+    if reduce_tokens != "off":
+        merging_of(origin)  # before any work is done
     manifest = origin.manifest
     sets = _sets(precision, quantization, reduce_tokens, manifest, report)
 

@@ -29,12 +29,12 @@ def variants(
 ) -> Iterator[Origin]:
     """The origins to try, in order, until one passes: with merged tokens, and under ``auto`` at last without.
 
-    Raises `UsageError` where tokens cannot be merged.
+    Raises `UsageError` where tokens cannot be merged, or there are no frames to search by.
     """
     if reduction == "off":
         yield origin
         return
-    merging = _merging_of(origin)
+    merging = merging_of(origin)
     if reduction != "auto":
         yield _merged(origin, merging, constant(merging.config, reduction), report)
         return
@@ -64,7 +64,8 @@ def _first(ladder: Sequence[Schedule], passes: Callable[[Schedule], bool]) -> in
     return low
 
 
-def _merging_of(origin: Origin) -> Merging:
+def merging_of(origin: Origin) -> Merging:
+    """The way to merge this origin's tokens. Raises `UsageError` where there is none."""
     if origin.merging is not None:
         return origin.merging
     if origin.manifest.architecture.family != "vit":

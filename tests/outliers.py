@@ -39,7 +39,7 @@ def with_outliers(pixels: npt.NDArray[np.float32], magnitude: float, *, spread: 
         for index, block in enumerate(model.blocks):
             if index >= FROM_BLOCK:
                 _rescale(block.norm1, x)
-            x = x + block.attn(block.norm1(x))
+            x = x + block.attn(block.norm1(x))[0]
             if index >= FROM_BLOCK:
                 _rescale(block.norm2, x)
             x = x + block.mlp(block.norm2(x))

@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_residual_carries_outliers_of_hundreds_beside_a_small_median(checkpoint: Path) -> None:
     model = checkpoints.load(checkpoint).model()
     seen: list[torch.Tensor] = []
-    model.blocks[FROM_BLOCK].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.blocks[FROM_BLOCK].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].x))
     with torch.no_grad():
         model(torch.zeros(1, 3, 224, 224))
     largest = seen[0].abs().amax(dim=(0, 1))

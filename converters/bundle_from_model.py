@@ -25,7 +25,7 @@ from vmeg_edge.golden import Golden
 from vmeg_edge.manifest import Artefact, Manifest, Precision
 
 from .calibration import PHANTOMS, Sets, gather
-from .candidates import Candidate, FloatPrecision, Report, Workshop, candidates, check_targets, exported
+from .candidates import Candidate, FloatPrecision, Report, Workshop, candidates, check_targets
 from .control import Control
 from .frames import cropped, golden_frames, parity_frames, tensors_of
 from .measure import Bar, Row, judged, maps_of, measure, reason_for, settle
@@ -140,7 +140,8 @@ def convert(
     control = None if sets is None else Control(manifest, sets.control, origin.reference(sets.control)[0])
     warnings = () if sets is None else sets.warnings
     for source_model in variants(origin, reduce_tokens, control, direction, report):
-        made, floats = _made(source_model, chosen, precision, sets, control, quantization.float_precision, report)
+        made = _made(source_model, chosen, precision, sets, control, quantization.float_precision, report)
+        floats = {} if source_model is origin and precision == "float32" else _baselines(made, origin)
         report(f"measuring parity on {len(tensors)} frames, and speed")
         rows = settle(measure(made, Bar(source_model.manifest, tensors, truth, direction, floats)))
         kept = {row.candidate.target: row for row in rows if row.status == "kept"}
@@ -182,14 +183,13 @@ def _made(
     control: Control | None,
     float_precision: FloatPrecision,
     report: Report,
-) -> tuple[list[Candidate], dict[str, Candidate]]:
-    """The candidates of every target, and float32 on each engine that runs here."""
+) -> list[Candidate]:
+    """The candidates of every target."""
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "float32.onnx"
         model.write_bytes(origin.onnx)
         shop = Workshop(model, origin.manifest, Path(scratch), sets, control, report, float_precision)
-        made = [candidate for target in targets for candidate in candidates(target, precision, shop)]
-        return made, {} if precision == "float32" else _baselines(made, shop)
+        return [candidate for target in targets for candidate in candidates(target, precision, shop)]
 
 
 def _origin(source: Path, out: Path, weights: Weights | None, training: Training | None, golden: object) -> Origin:
@@ -237,14 +237,14 @@ def _plane_gate(origin: Origin, given: Sequence[str | PathLike[str]], report: Re
     return fit_gate(gate_frames(given or (PHANTOMS,), origin.manifest.input), origin.reference)
 
 
-def _baselines(made: Sequence[Candidate], shop: Workshop) -> dict[str, Candidate]:
-    """Float32 on each engine that runs here, to tell whether a smaller precision is faster."""
+def _baselines(made: Sequence[Candidate], origin: Origin) -> dict[str, Candidate]:
+    """Float32 without merging on each engine that runs here, to tell how much faster the candidates are."""
     targets = {candidate.target for candidate in made if candidate.stand_in is None}
-    floats = {"onnxruntime": exported(shop.model)} if "onnxruntime" in targets else {}
-    if "openvino" in targets:
-        quiet = Workshop(shop.model, shop.manifest, shop.scratch)
-        floats["openvino"] = candidates("openvino", "float32", quiet)[0]
-    return floats
+    with tempfile.TemporaryDirectory() as scratch:
+        model = Path(scratch) / "float32.onnx"
+        model.write_bytes(origin.onnx)
+        shop = Workshop(model, origin.manifest, Path(scratch))
+        return {target: candidates(target, "float32", shop)[0] for target in sorted(targets)}
 
 
 def _artefact(row: Row, rows: Sequence[Row]) -> Artefact:
@@ -279,6 +279,7 @@ def _parity_file(
         "reference": reference,
         "frames": len(logits),
         "frames_origin": ", ".join(origins),
+        "merge": list(manifest.merge),
         "machine": {
             "architecture": platform.machine(),
             "processors": usable_processors(),

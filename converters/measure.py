@@ -54,7 +54,7 @@ class Row:
         """What must be said beside the figures: not faster than float, or not run on its engine."""
         if self.candidate.proof:
             return f"engine not run here: its graph ran on ONNX Runtime; {self.candidate.proof}"
-        if self.p50_ms is None or self.float_p50_ms is None or self.candidate.artefact.precision == "float32":
+        if self.p50_ms is None or self.float_p50_ms is None:
             return ""
         ratio = self.float_p50_ms / self.p50_ms
         if ratio <= 1.0:

@@ -1,8 +1,8 @@
 """Which tokens to merge where: schedules by their arithmetic, and the search for the cheapest that says the same.
 
-The search screens schedules in float32 on the control frames, cheapest first. What passes there with a margin is
-quantized and held against the gate on the validation frames, which neither the search nor calibration has seen; where
-that fails, the search goes on.
+The search screens schedules in float32 on the control frames. What passes there with a margin is quantized, the cheapest
+first, and held against the gate on the validation frames, which calibration has not seen; where that fails, the search
+goes on with the next.
 """
 
 from __future__ import annotations

@@ -151,6 +151,8 @@ def command(**options: Any) -> None:
       vmeg-edge convert vit.vmeg --out v16.vmeg --precision bfloat16 --target openvino
       vmeg-edge convert usf_mae.pt --head head.pt --out vit.vmeg --frames stills/
       vmeg-edge convert usf_mae.pt --new-head 2 --out untrained.vmeg
+      vmeg-edge convert vit.pt --out fast.vmeg --precision int8 --target openvino --calibration cines/ \
+        --reduce-tokens auto --validation-frames 256
       vmeg-edge convert resnet50.pth --out r8.vmeg --precision int8 --calibration cines/ --target openvino
     """
     from vmeg_edge.cli.toolchain import toolchain
@@ -198,6 +200,7 @@ def command(**options: Any) -> None:
             "bundle": str(done.path) if done.digest else None,
             "digest": done.digest or None,
             "artefacts": [row.to_json() for row in done.rows],
+            "merge": list(done.manifest.merge),
             "warnings": list(done.warnings),
             "notices": list(done.manifest.notices),
         }
@@ -251,6 +254,8 @@ def _show(done: Any) -> None:
             console.print(f"{label}: {line}")
         if row.status == "kept" and 0 < len(row.candidate.artefact.float_layers) <= 12:
             console.print(f"{label}: left in float: {', '.join(row.candidate.artefact.float_layers)}")
+    if done.manifest.merged:
+        console.print(f"tokens merged away, block by block: {', '.join(map(str, done.manifest.merge))}")
     for line in (*done.warnings, *done.manifest.notices):
         console.print(line)
 

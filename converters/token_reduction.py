@@ -1,6 +1,6 @@
 """Which tokens to merge where: schedules by their arithmetic, and the search for the cheapest that says the same.
 
-The search screens schedules in float32 on the control frames. What passes there with a margin is quantized, the cheapest
+The search screens schedules in float32 on the control frames. What passes there with a margin is quantized, cheapest
 first, and held against the gate on the validation frames, which calibration has not seen; where that fails, the search
 goes on with the next.
 """

@@ -256,8 +256,9 @@ class Manifest(_Strict):
         return (*random, *phantoms, RESEARCH_USE_ONLY)
 
     def to_json(self) -> str:
-        """The file's text: indented, keys in the order of the schema, a newline at the end."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+        """The file's text: indented, keys in the order of the schema (no empty ``merge``), a newline at the end."""
+        content = self.model_dump(mode="json", exclude=None if self.merge else {"merge"})
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def parse_manifest(data: bytes, origin: str) -> Manifest:

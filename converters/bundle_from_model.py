@@ -208,10 +208,11 @@ def _origin(source: Path, out: Path, weights: Weights | None, training: Training
 def _sets(
     precision: Precision, quantization: Quantization, reduction: Reduction, manifest: Manifest, report: Report
 ) -> Sets | None:
-    if precision != "int8" and reduction == "off":
-        if quantization.sources:
-            raise UsageError(f"--calibration serves int8 alone, and --precision is {precision}; leave one out")
+    if precision != "int8" and not quantization.sources:
+        check_frames(reduction, 0)
         return None
+    if precision != "int8" and reduction == "off":
+        raise UsageError(f"--calibration serves int8 alone, and --precision is {precision}; leave one out")
     report("gathering calibration frames")
     sets = gather(
         quantization.sources,

@@ -29,7 +29,7 @@ def variants(
 ) -> Iterator[Origin]:
     """The origins to try, in order, until one passes: with merged tokens, and under ``auto`` at last without.
 
-    Raises `UsageError` where tokens cannot be merged, or there are no frames to search by.
+    Raises `UsageError` where tokens cannot be merged.
     """
     if reduction == "off":
         yield origin
@@ -39,7 +39,7 @@ def variants(
         yield _merged(origin, merging, constant(merging.config, reduction), report)
         return
     if control is None:
-        raise UsageError("--reduce-tokens auto chooses by frames; give --calibration SOURCE (stills, a cine, a folder)")
+        raise AssertionError("auto has frames: check_frames sees to it")
     screen = _Screen(origin, merging, control, direction, report)
     ladders = schedules(merging.config)
     places = {name: _first(ladder, screen.passes) for name, ladder in ladders.items()}

@@ -83,6 +83,8 @@ def mean_tokens(config: ViTConfig, schedule: Schedule) -> float:
 
 def check_frames(reduction: Reduction, found: int) -> None:
     """Raise `UsageError` where ``auto`` has too few validation frames to choose by."""
+    if reduction == "auto" and found == 0:
+        raise UsageError("--reduce-tokens auto chooses by frames; give --calibration SOURCE (stills, a cine, a folder)")
     if reduction == "auto" and found < VALIDATION_FRAMES:
         raise UsageError(
             f"--reduce-tokens auto chooses by {VALIDATION_FRAMES} validation frames that calibration never saw, and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from vmeg_edge.converters.architectures.vit import ViTConfig
 from vmeg_edge.converters.bundle_from_model import Conversion, Quantization, convert
 from vmeg_edge.converters.origin import Training
 from vmeg_edge.converters.token_reduction import (
+    Reduction,
     arithmetic,
     constant,
     decreasing,
@@ -46,11 +48,17 @@ def any_map_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_reduction, "VALIDATION_FRAMES", 24)
 
 
-def converted(checkpoint: Path, out: Path, reduce_tokens: str | int, **more: object) -> tuple[Conversion, list[str]]:
+def converted(checkpoint: Path, out: Path, reduce_tokens: Reduction, **more: Any) -> tuple[Conversion, list[str]]:
     said: list[str] = []
     quantization = Quantization(("phantoms",), calibration_frames=16, validation_frames=24)
-    options = {"quantization": quantization, "plane_gate": False, "report": said.append, "training": TRAINING, **more}
-    return convert(checkpoint, out, reduce_tokens=reduce_tokens, **options), said  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        "quantization": quantization,
+        "plane_gate": False,
+        "report": said.append,
+        "training": TRAINING,
+    }
+    options |= {"reduce_tokens": reduce_tokens, **more}
+    return convert(checkpoint, out, **options), said
 
 
 def test_a_vit_base_has_its_published_arithmetic() -> None:
@@ -150,17 +158,15 @@ def test_the_search_halves_and_finds_the_first_that_passes() -> None:
 
 def test_bad_input_is_one_line(vmeg_edge: Callable, checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.vmeg"
-    resnet = tmp_path / "r.pt"
-    torch.save(make_resnet_state_dict(), resnet)
     bundle = tmp_path / "b.vmeg"
     convert(checkpoint, bundle, plane_gate=False).check()
     merged = tmp_path / "m.vmeg"
-    converted(checkpoint, merged, 2)
+    convert(checkpoint, merged, reduce_tokens=2, plane_gate=False, training=TRAINING).check()
     few = ("--calibration", "phantoms", "--validation-frames", "8")
     for arguments, says in (
         ((checkpoint, "--reduce-tokens", "many"), "neither auto nor off nor a number of tokens"),
         ((checkpoint, "--reduce-tokens", "0"), "neither auto nor off nor a number of tokens"),
-        ((checkpoint, "--reduce-tokens", "auto"), "give --calibration"),
+        ((checkpoint, "--reduce-tokens", "auto"), "auto chooses by frames; give --calibration"),
         ((checkpoint, "--reduce-tokens", "auto", *few), "24 validation frames"),
         ((bundle, "--reduce-tokens", "2", "--calibration", "phantoms"), "give the checkpoint"),
         ((merged,), "its model merges tokens"),

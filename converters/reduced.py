@@ -16,7 +16,7 @@ from .candidates import Report
 from .control import Control
 from .measure import judged, maps_of
 from .origin import Merging, Origin
-from .token_reduction import Reduction, Schedule, arithmetic, constant, mean_tokens, schedules
+from .token_reduction import Reduction, Schedule, arithmetic, constant, cost, mean_tokens, schedules
 
 Direction = npt.NDArray[np.float32] | None
 
@@ -47,7 +47,7 @@ def variants(
         open_ends = {name: ladders[name][place] for name, place in places.items() if place < len(ladders[name])}
         if not open_ends:
             break
-        name = min(open_ends, key=lambda name: arithmetic(merging.config, open_ends[name]))
+        name = min(open_ends, key=lambda name: cost(merging.config, open_ends[name]))
         if screen.passes(open_ends[name]):
             yield _merged(origin, merging, open_ends[name], report)
         places[name] += 1

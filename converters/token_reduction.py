@@ -22,10 +22,18 @@ VALIDATION_FRAMES = 128
 
 _LEAST_LEFT = 24
 
+# Measured on OpenVINO int8, ViT-B/16, two threads: benchmarks/merging/ways.py.
+_MERGE_SHARE = 0.05
+
 
 def constant(config: ViTConfig, r: int, start: int = 0) -> Schedule:
     """``r`` tokens in each block from ``start`` on, as ToMe does from 0; no more than half of those that are left."""
     return _feasible(config, [r if block >= start else 0 for block in range(config.depth)])
+
+
+def most(config: ViTConfig) -> int:
+    """The most tokens that every block can merge: with more, `constant` takes fewer in the last ones."""
+    return max(r for r in range(config.grid**2 // 2 + 1) if constant(config, r) == (r,) * config.depth)
 
 
 def decreasing(config: ViTConfig, r: int, start: int = 0) -> Schedule:
@@ -42,19 +50,30 @@ def every_second(config: ViTConfig, r: int, start: int = 0) -> Schedule:
     )
 
 
+def at_once(config: ViTConfig, r: int, start: int = 0) -> Schedule:
+    """``r`` tokens in block ``start`` and ``r`` in the next, and no more: two merges to pay for."""
+    return _feasible(config, [r if start <= block <= start + 1 else 0 for block in range(config.depth)])
+
+
 def schedules(config: ViTConfig) -> dict[str, list[Schedule]]:
-    """What the search tries, by kind and first block: each a ladder from the cheapest schedule up.
+    """What the search tries, by kind and first block: each a ladder from the cheapest schedule (`cost`) up.
 
     The first blocks' keys tell least about what a token shows: the same merges cost less agreement later on.
     """
     steps = range(config.grid**2 // 2, 0, -1)
-    kinds = {"constant": constant, "decreasing": decreasing, "every second": every_second}
+    kinds = {"constant": constant, "decreasing": decreasing, "every second": every_second, "at once": at_once}
     ladders = {}
     for start in sorted({0, config.depth // 6, config.depth // 4, config.depth // 3}):
         for name, kind in kinds.items():
             made = {schedule for r in steps if any(schedule := kind(config, r, start))}
-            ladders[f"{name} from block {start}"] = sorted(made, key=lambda schedule: arithmetic(config, schedule))
+            ladders[f"{name} from block {start}"] = sorted(made, key=lambda schedule: cost(config, schedule))
     return ladders
+
+
+def cost(config: ViTConfig, schedule: Schedule) -> float:
+    """`arithmetic`, and for each block that merges what the merge adds: `_MERGE_SHARE` of a block without merging."""
+    block = arithmetic(config, ()) / config.depth
+    return arithmetic(config, schedule) + _MERGE_SHARE * block * sum(r > 0 for r in schedule)
 
 
 def arithmetic(config: ViTConfig, schedule: Schedule) -> int:

@@ -15,7 +15,9 @@ from vmeg_edge.converters.origin import Training
 from vmeg_edge.converters.token_reduction import (
     Reduction,
     arithmetic,
+    at_once,
     constant,
+    cost,
     decreasing,
     every_second,
     mean_tokens,
@@ -72,14 +74,23 @@ def test_schedules_take_what_they_say() -> None:
     assert decreasing(BASE, 11, 2)[:3] == (0, 0, 22)
     assert decreasing(BASE, 11)[-1] == 0
     assert every_second(BASE, 8, 1) == (0, 16) * 6
+    assert at_once(BASE, 60, 2) == (0, 0, 60, 60, *(0,) * 8)
+    assert at_once(BASE, 98, 2)[2:4] == (98, 49)  # no more than the half of what is there
     assert mean_tokens(BASE, ()) == 197
     assert list(tokens_by_block(BASE, constant(BASE, 8)))[-1] == (197 - 11 * 8, 197 - 12 * 8)
+
+
+def test_of_equal_arithmetic_fewer_merges_cost_less() -> None:
+    often, seldom = constant(BASE, 1, 11), at_once(BASE, 1, 10)
+    assert arithmetic(BASE, often) > arithmetic(BASE, seldom)
+    assert cost(BASE, often) < cost(BASE, seldom)
+    assert cost(BASE, ()) == arithmetic(BASE, ())
 
 
 @pytest.mark.parametrize("config", [BASE, ViTConfig(image_size=96, dim=64, depth=3, heads=1), ViTConfig(depth=1)])
 def test_every_schedule_fits_and_ladders_rise(config: ViTConfig) -> None:
     for name, ladder in schedules(config).items():
-        costs = [arithmetic(config, schedule) for schedule in ladder]
+        costs = [cost(config, schedule) for schedule in ladder]
         assert costs == sorted(costs), name
         for schedule in ladder:
             left = config.grid**2
@@ -117,8 +128,8 @@ def test_the_search_keeps_the_cheapest_where_all_pass(
     monkeypatch.setitem(parity.GATES, "int8", (1.0, None))
     done, said = converted(checkpoint, tmp_path / "a.vmeg", "auto")
     config = ViTConfig(image_size=96, dim=64, depth=3, heads=1)
-    cheapest = min(arithmetic(config, ladder[0]) for ladder in schedules(config).values())
-    assert arithmetic(config, done.check().manifest.merge) == cheapest
+    cheapest = min(cost(config, ladder[0]) for ladder in schedules(config).values())
+    assert cost(config, done.check().manifest.merge) == cheapest
     assert any(line.startswith("screening in float32") and line.endswith("passes") for line in said)
 
 

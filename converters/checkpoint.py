@@ -70,6 +70,7 @@ def load(
     image_size: int | None = None,
     heads: int | None = None,
     seed: int = 0,
+    headless: str = "add a trained head with --head FILE or --new-head CLASSES",
 ) -> Checkpoint:
     """Read a MAE, USF-MAE or timm ViT, or a torchvision ResNet or VGG: ``.pt``, ``.pth`` or ``.safetensors``.
 
@@ -90,6 +91,8 @@ def load(
     there, it must be given. ``new_head`` on an encoder with ``norm`` pools the class token unless ``pool`` is ``mean``,
     which drops ``norm`` and starts a fresh ``fc_norm``, as MAE's fine-tuning does. ``heads`` defaults to one for each
     64 channels.
+
+    ``headless`` is the mend that the message names where there is no head.
 
     ``image_size`` in pixels defaults to what the file's own record says, else to the weights' (a ResNet's cannot tell,
     and is taken as 224); a ViT's positions are interpolated.
@@ -117,9 +120,7 @@ def load(
         state |= states.random_head(reader.head, dim, new_head, seed)
         dropped += replaced
     elif not any(key.startswith(reader.head) for key in state):
-        raise CheckpointError(
-            f"{source}: no {reader.head}weight; add a trained head with --head FILE or --new-head CLASSES"
-        )
+        raise CheckpointError(f"{source}: no {reader.head}weight; {headless}")
 
     settled = reader.settle(state, Asked(pool, heads, origin == "random"), source, str(head or path))
     own = settled.config

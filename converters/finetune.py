@@ -18,8 +18,9 @@ from .training.guidance import needs_ground_truth
 from .training.recipe import Recipe
 from .training.run import Finetuned, Run, best_of
 from .training.run_state import Epoch, durably, identity_of, load, save
+from .training.scoring import Agreement
 
-__all__ = ["Epoch", "Finetuned", "Recipe", "best_of", "finetune", "record_of", "save_classifier"]
+__all__ = ["Agreement", "Epoch", "Finetuned", "Recipe", "best_of", "finetune", "record_of", "save_classifier"]
 
 
 def finetune(
@@ -31,6 +32,7 @@ def finetune(
     state: str | os.PathLike[str] | None = None,
     progress: Progress = quiet,
     on_epoch: Callable[[Epoch], None] = quiet,
+    on_start: Callable[[Agreement], None] = quiet,
     device: str = "auto",
     threads: int | None = None,
 ) -> Finetuned:
@@ -39,6 +41,10 @@ def finetune(
     The best epoch has the highest validation F1 of the positive class at one half; among equals, the lowest validation
     loss. With ``state``, a file, every epoch's end is kept there, and a run that finds it goes on from it: the same
     threads end with the same weights as a run without a break. The file stays when training is done.
+
+    With the recipe's ``distillation``, ``network`` is the teacher and stays as it is: the copy merges tokens, and its
+    best epoch is the one that agrees best with the teacher on the validation frames. ``on_start`` is told how far it
+    agrees before the first epoch.
 
     ``device`` is ``auto`` (a GPU where torch sees one), or a torch device; ``threads``
     are torch's, which stay as they are without it.
@@ -56,6 +62,8 @@ def finetune(
         run = Run(network, train, validation, recipe, where)
         if kept is not None and kept.exists():
             run.take_up(load(kept, identity))
+        if run.start is not None:
+            on_start(run.start)
         while not run.done:
             on_epoch(run.epoch(progress))
             if kept is not None:
@@ -63,8 +71,8 @@ def finetune(
     return run.result()
 
 
-def record_of(examples: Examples, notes: tuple[str, ...] = ()) -> Record:
-    """What a checkpoint trained on ``examples`` says of itself."""
+def record_of(examples: Examples, notes: tuple[str, ...] = (), *, phantoms: bool | None = None) -> Record:
+    """What a checkpoint trained on ``examples`` says of itself; ``phantoms`` tells more than these frames know."""
     spec = examples.input
     return Record(
         image_size=spec.width,
@@ -73,7 +81,7 @@ def record_of(examples: Examples, notes: tuple[str, ...] = ()) -> Record:
         std=spec.std,
         labels=examples.labels,
         positive=examples.positive,
-        trained_on="phantoms" if examples.phantoms else None,
+        trained_on="phantoms" if (examples.phantoms if phantoms is None else phantoms) else None,
         notes=notes,
     )
 

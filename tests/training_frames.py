@@ -6,12 +6,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from vmeg_edge.converters.architectures.known import network
 from vmeg_edge.converters.architectures.network import Network
-from vmeg_edge.converters.architectures.vit import ViTConfig
+from vmeg_edge.converters.architectures.vit import ViT, ViTConfig
 from vmeg_edge.converters.training.augmentation import NOTHING
 from vmeg_edge.converters.training.examples import Examples
 from vmeg_edge.converters.training.recipe import Optimizer, Recipe, Schedule
+from vmeg_edge.converters.training.scoring import logits_of
 
 from vmeg_edge.manifest import Input
 
@@ -52,6 +54,17 @@ def tiny_vit(seed: int = 0) -> Network:
     """A ViT of one block that takes these frames."""
     made = network(ViTConfig(image_size=SIZE, dim=64, depth=1, heads=1))
     made.initialise(seed)
+    return made
+
+
+def sure_vit(data: Examples, seed: int = 0) -> ViT:
+    """An untrained ViT of two blocks with answers of its own, far apart: merging tokens changes many of them."""
+    made = ViT(ViTConfig(image_size=data.input.width, dim=64, depth=2, heads=1)).eval().requires_grad_(False)
+    made.initialise(seed)
+    for name, value in made.named_parameters():
+        if value.ndim > 1 and name not in ("cls_token", "pos_embed"):
+            value.mul_(200 if name == "head.weight" else 3)
+    made.head.bias.sub_(torch.from_numpy(logits_of(made, data)).mean(0))
     return made
 
 

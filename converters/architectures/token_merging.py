@@ -63,7 +63,7 @@ def merged(tokens: Tokens, keys: Tensor, r: int) -> Tokens:
     order = scores.amax(dim=-1).topk(first, dim=-1).indices  # [N, first], the most similar before the others
     leaving, staying = order[:, :r], order[:, r:].sort(dim=-1).values
     partner = taken(scores, leaving).argmax(dim=-1)  # [N, r]: where each of them goes
-    joining = (torch.arange(second)[:, None] == partner[:, None, :]).to(x.dtype)  # [N, second, r]
+    joining = (torch.arange(second, device=x.device)[:, None] == partner[:, None, :]).to(x.dtype)  # [N, second, r]
     if tokens.sizes is None:
         sizes_a, sizes_b = x.new_ones(n, stay, 1), x.new_ones(n, second, 1)
     else:
@@ -71,9 +71,9 @@ def merged(tokens: Tokens, keys: Tensor, r: int) -> Tokens:
         joining = joining * taken(tokens.sizes, 2 * leaving).transpose(1, 2)
     sizes = sizes_b + joining.sum(dim=2, keepdim=True)  # [N, second, 1]
     joined = x[:, 2::2] * (sizes_b / sizes) + (joining / sizes) @ taken(x, 2 * leaving + 1)
-    class_and_staying = torch.cat((torch.zeros(n, 1, dtype=torch.long), 2 * staying + 1), dim=1)
+    class_and_staying = torch.cat((staying.new_zeros(n, 1), 2 * staying + 1), dim=1)
     x = torch.cat((taken(x, class_and_staying), joined), dim=1)
-    now = torch.cat((partner + stay, torch.arange(stay).expand(n, -1)), dim=1)
+    now = torch.cat((partner + stay, torch.arange(stay, device=x.device).expand(n, -1)), dim=1)
     place = torch.zeros_like(now).scatter(1, torch.cat((leaving, staying), dim=1), now)  # [N, first]
     return Tokens(x, torch.cat((sizes_a, sizes), dim=1), _moved(tokens.home, place, stay, first, second))
 
@@ -94,15 +94,16 @@ def check(schedule: tuple[int, ...], depth: int, patches: int) -> None:
 def taken(x: Tensor, places: Tensor) -> Tensor:
     """``[N, T, C]`` at ``places`` ``[N, P]``: ``[N, P, C]``, as a gather of whole rows."""
     n, t, c = x.shape
-    flat = places + torch.arange(n)[:, None] * t if n > 1 else places
+    flat = places + torch.arange(n, device=x.device)[:, None] * t if n > 1 else places
     return x.reshape(n * t, c).index_select(0, flat.reshape(-1)).reshape(n, -1, c)
 
 
 def _moved(home: Tensor | None, place: Tensor, stay: int, first: int, second: int) -> Tensor:
     """Where each patch is after a merge: `place` for those of the first half, behind the staying for the others."""
-    n = place.shape[0]
-    both = torch.cat((place, (stay + torch.arange(second)).expand(n, -1)), dim=1)  # the halves one after the other
-    turns = torch.arange(first + second)
+    n, device = place.shape[0], place.device
+    behind = (stay + torch.arange(second, device=device)).expand(n, -1)
+    both = torch.cat((place, behind), dim=1)  # the halves one after the other
+    turns = torch.arange(first + second, device=device)
     order = torch.where(turns % 2 == 0, turns // 2, first + turns // 2)  # a token's place in `both`
     at = order.expand(n, -1) if home is None else order[home]
     return torch.gather(both, 1, at)

@@ -126,17 +126,21 @@ def read_examples(
 
 
 def read_table(
-    csv_path: str | PathLike[str], labels: tuple[str, ...] | None = None, positive: str | None = None
+    csv_path: str | PathLike[str],
+    labels: tuple[str, ...] | None = None,
+    positive: str | None = None,
+    *,
+    whose: str = "--labels",
 ) -> Table:
     """Read a table of labels (`labels.read_labels`; its splits are train, validation and test), and no frame.
 
-    Without ``labels``, they are the table's own: ``normal`` first if it is there, the others by the alphabet. Without
-    ``positive``, the second of two labels is the positive one.
+    Without ``labels``, they are the table's own: ``normal`` first if it is there, the others by the alphabet; ``whose``
+    says in messages where they come from. Without ``positive``, the second of two labels is the positive one.
 
     Raises `SourceError` for a table that is wrong or has one class; `UsageError` where the positive label is open or
     none of the labels.
     """
-    rows = read_labels(csv_path, labels, splits=FOR_TRAINING, whose="--labels")
+    rows = read_labels(csv_path, labels, splits=FOR_TRAINING, whose=whose)
     used = {row.label for row in rows}
     if len(used) < 2:
         raise SourceError(f"{csv_path}: every file has the label {used.pop()!r}; training needs two classes")

@@ -19,10 +19,12 @@ from ..architectures.known import ARCHITECTURES, AnyConfig
 from ..architectures.known import network as build
 from ..architectures.network import Network
 from ..architectures.vit import Pool
+from ..checkpoint import Checkpoint
 from ..origin import DEFAULT_RULE, IMAGENET_MEAN, IMAGENET_STD
 from . import demo_recipe
-from .examples import Examples, Progress, phantom_examples, read_frames, read_table
-from .recipe import Guidance, Recipe, default_recipe
+from .distillation import merging
+from .examples import PHANTOM_LABELS, Examples, Progress, phantom_examples, read_frames, read_table
+from .recipe import Guidance, Recipe, default_recipe, distillation_recipe
 from .splits import carve
 
 PHANTOM_COUNT = 1500
@@ -33,7 +35,10 @@ TEST_SEED_AFTER = 1000
 
 @dataclass(frozen=True)
 class Asked:
-    """What the network shall be and see; ``None`` is left to the encoder, else to the defaults."""
+    """What the network shall be and see; ``None`` is left to the encoder, else to the defaults.
+
+    With ``reduce_tokens``, the encoder is a trained classifier, and the teacher of a copy that merges so many a block.
+    """
 
     encoder: Path | None = None
     arch: str | None = None
@@ -43,11 +48,15 @@ class Asked:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     seed: int = 0
+    reduce_tokens: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A run that can start. ``origin`` says where the weights begin; ``skipped`` are files that did not open."""
+    """A run that can start. ``origin`` says where the weights begin; ``skipped`` are files that did not open.
+
+    ``teacher`` is the classifier whose answers are learnt, where tokens are merged.
+    """
 
     network: Network
     origin: str
@@ -57,6 +66,13 @@ class Plan:
     recipe: Recipe
     rule: DecisionRule = DEFAULT_RULE
     skipped: tuple[str, ...] = ()
+    teacher: Checkpoint | None = None
+
+    @property
+    def phantoms(self) -> bool:
+        """Whether what is learnt comes from simulated heads: these frames', or the teacher's before."""
+        record = None if self.teacher is None else self.teacher.record
+        return self.train.phantoms or (record is not None and record.trained_on == "phantoms")
 
 
 def from_table(
@@ -74,33 +90,43 @@ def from_table(
 
     Raises what `read_table`, `checkpoint.load`, `read_frames` and `carve` raise.
     """
+    teacher = _teacher(asked)
     if asked.encoder is None and asked.arch is None:
         raise UsageError("give a pre-trained --encoder FILE, or --arch NAME to train one from scratch")
     if labels is not None and (len(labels) < 2 or len(set(labels)) != len(labels)):
         raise UsageError(f"--labels {','.join(labels)}: give two or more names that differ")
-    table = read_table(path, labels, positive)
-    network, spec, origin = _start(asked, len(table.labels))
+    whose = "--labels"
+    if teacher is not None and teacher.record is not None:
+        if labels is None:
+            labels, whose = teacher.record.labels, f"those that {teacher.source} tells apart"
+        positive = positive or teacher.record.positive
+    table = read_table(path, labels, positive, whose=whose)
+    network, spec, origin = _start(asked, table.labels, teacher)
     read = read_frames(table, spec, progress, skip_unreadable=skip_unreadable)
     train, validation, test = parts(str(path), read.examples, read.splits, share, asked.seed)
-    recipe = changed(default_recipe(network, from_scratch=asked.encoder is None), changes, asked.seed)
-    return Plan(network, origin, train, validation, test, recipe, skipped=read.unreadable)
+    recipe = changed(_recipe(network, asked), changes, asked.seed)
+    return Plan(network, origin, train, validation, test, recipe, skipped=read.unreadable, teacher=teacher)
 
 
 def from_phantoms(
     count: int | None, asked: Asked, share: float, changes: Mapping[str, Any], progress: Progress
 ) -> Plan:
     """Render phantoms, and more of another seed to be tested on: a try of the command where no data is at hand."""
+    teacher = _teacher(asked)
     if asked.encoder is None:
         own = demo_recipe.INPUT
         asked = replace(asked, resize=asked.resize or own.resize, mean=asked.mean or own.mean, std=asked.std or own.std)
         asked = replace(asked, image_size=asked.image_size or PHANTOM_SIZE)
-    network, spec, origin = _start(asked, 2)
+    network, spec, origin = _start(asked, PHANTOM_LABELS, teacher)
     count = count or PHANTOM_COUNT
     data = _rendered(asked.seed, count, spec, progress)
     train, validation = carve(data.targets, data.groups, share, asked.seed, data.labels)
     test = _rendered(asked.seed + TEST_SEED_AFTER, max(20, round(count * share)), spec, progress)
-    recipe = replace(default_recipe(network, from_scratch=asked.encoder is None), guidance=Guidance())
-    return Plan(network, origin, data.at(train), data.at(validation), test, changed(recipe, changes, asked.seed))
+    recipe = _recipe(network, asked)
+    if teacher is None:
+        recipe = replace(recipe, guidance=Guidance())
+    recipe = changed(recipe, changes, asked.seed)
+    return Plan(network, origin, data.at(train), data.at(validation), test, recipe, teacher=teacher)
 
 
 def demo(count: int | None, seed: int, saliency_weight: float, progress: Progress) -> Plan:
@@ -151,14 +177,51 @@ def parts(
     return data.at(train), data.at(validation), data.at(test) if len(test) else None
 
 
-def _start(asked: Asked, classes: int) -> tuple[Network, Input, str]:
+def _teacher(asked: Asked) -> Checkpoint | None:
+    """The classifier whose tokens shall be merged, if any. Raises `UsageError`, and what `checkpoint.load` raises."""
+    if asked.reduce_tokens is None:
+        return None
+    if asked.encoder is None:
+        raise UsageError("--reduce-tokens starts from a trained classifier; give its checkpoint with --encoder FILE")
+    untrained = "--reduce-tokens starts from a trained classifier; run finetune without it, and give what that writes"
+    read = checkpoints.load(
+        asked.encoder, arch=asked.arch, pool=asked.pool, image_size=asked.image_size, headless=untrained
+    )
+    merging(read.model(), asked.reduce_tokens)
+    return read
+
+
+def _check_classes(teacher: Checkpoint, labels: tuple[str, ...]) -> None:
+    """Its head is kept, so what it tells apart must be the labels, in this order."""
+    if teacher.record is not None and teacher.record.labels != labels:
+        raise UsageError(
+            f"{teacher.source}: its head tells apart {', '.join(teacher.record.labels)}, and the labels are "
+            f"{', '.join(labels)}; give frames of its own classes, and leave --labels out"
+        )
+    if teacher.config.classes != len(labels):
+        raise UsageError(
+            f"{teacher.source}: its head has {teacher.config.classes} classes, and there are {len(labels)} labels, "
+            f"{', '.join(labels)}; name them all with --labels, in the head's order"
+        )
+
+
+def _recipe(network: Network, asked: Asked) -> Recipe:
+    """The defaults for what was asked for."""
+    if asked.reduce_tokens is not None:
+        return distillation_recipe(asked.reduce_tokens)
+    return default_recipe(network, from_scratch=asked.encoder is None)
+
+
+def _start(asked: Asked, labels: tuple[str, ...], teacher: Checkpoint | None = None) -> tuple[Network, Input, str]:
     """(the network with its first weights, its input, where the weights come from)."""
     record = None
     if asked.encoder is not None:
-        read = checkpoints.load(
+        if teacher is not None:
+            _check_classes(teacher, labels)
+        read = teacher or checkpoints.load(
             asked.encoder,
             arch=asked.arch,
-            new_head=classes,
+            new_head=len(labels),
             pool=asked.pool,
             image_size=asked.image_size,
             seed=asked.seed,
@@ -168,7 +231,7 @@ def _start(asked: Asked, classes: int) -> tuple[Network, Input, str]:
     else:
         shape = demo_recipe.CONFIG if asked.arch is None else _size_called(asked.arch)
         size = asked.image_size or shape.image_size
-        network = build(replace(shape, image_size=size, classes=classes))
+        network = build(replace(shape, image_size=size, classes=len(labels)))
         network.initialise(asked.seed)
         origin = f"{network.config.name} from scratch"
     size = network.config.image_size

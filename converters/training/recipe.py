@@ -88,13 +88,35 @@ class Guidance:
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """What a student that merges ``tokens`` in each block learns from the network that merges none.
+
+    ``answer_weight``: its class probabilities, softened by ``temperature`` (Hinton et al. 2015, arXiv 1503.02531).
+    ``activation_weight``: the activations that Eigen-CAM reads, un-merged to the grid. ``label_weight``: the labels'
+    cross-entropy, which is for what is true and not for what the teacher says.
+    """
+
+    tokens: int
+    temperature: float = 2.0
+    answer_weight: float = 1.0
+    activation_weight: float = 1.0
+    label_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be honoured."""
+        if self.tokens < 0 or self.temperature <= 0:
+            raise UsageError("give 0 tokens or more, and a temperature above 0")
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How to fine-tune. The defaults follow what MAE published for its own (He et al. 2022, arXiv 2111.06377).
 
     ``smaller_first`` are stretches at smaller image sizes before the network's own (progressive resizing). ``balance``
     evens out classes by weights in the loss, or by drawing each class as often; ``drop_path`` is the last block's rate
-    of stochastic depth. ``precision`` ``auto`` is bfloat16 mixed precision where the device has instructions for it.
-    The same seed on the same machine and threads gives the same weights.
+    of stochastic depth. With ``distillation`` a copy that merges tokens learns from the network; neither ``guidance``
+    nor ``smaller_first`` goes with it. ``precision`` ``auto`` is bfloat16 mixed precision where the device has
+    instructions for it. The same seed on the same machine and threads gives the same weights.
     """
 
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -105,6 +127,7 @@ class Recipe:
     balance: Balance = "weights"
     smaller_first: tuple[Stretch, ...] = ()
     guidance: Guidance | None = None
+    distillation: Distillation | None = None
     precision: Mixed = "auto"
     seed: int = 0
 
@@ -116,6 +139,8 @@ class Recipe:
             raise UsageError(f"balance is {self.balance!r}; choose none, weights or sampling")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"precision is {self.precision!r}; choose auto, float32 or bfloat16")
+        if self.distillation is not None and (self.guidance is not None or self.smaller_first):
+            raise UsageError("distillation goes with neither guidance nor smaller image sizes first; leave them out")
 
     def stretches(self, image_size: int) -> tuple[Stretch, ...]:
         """Every stretch in order, the last at the network's own ``image_size``."""
@@ -137,3 +162,17 @@ def default_recipe(network: Network, *, from_scratch: bool = False) -> Recipe:
     rate = {"vit": 5e-4, "resnet": 1e-3, "vgg": 2e-4}[network.family] if from_scratch else 1e-4
     drop_path = recipe.drop_path if network.family == "vit" else 0.0
     return replace(recipe, optimizer=Optimizer(learning_rate=rate, layer_decay=1.0), drop_path=drop_path)
+
+
+def distillation_recipe(tokens: int) -> Recipe:
+    """A light fine-tune of a trained ViT that shall merge ``tokens`` in each block: few epochs at a fifth of the rate.
+
+    The student is held to the teacher's answers as they are, so nothing blurs them: no drop path, no label smoothing.
+    """
+    return Recipe(
+        optimizer=Optimizer(learning_rate=Optimizer.learning_rate / 5),
+        schedule=Schedule(epochs=3, warmup_epochs=0.2),
+        drop_path=0.0,
+        label_smoothing=0.0,
+        distillation=Distillation(tokens),
+    )

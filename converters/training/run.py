@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -20,21 +21,26 @@ from ..architectures.network import Network
 from ..architectures.vit_state import interpolate_positions
 from .batches import Batch, batches, drawn
 from .device import mixed_precision
+from .distillation import Teacher, agreements, merging
 from .examples import Examples, Progress
 from .guidance import Guide
 from .optimizer import adamw, rate_at, set_rate
 from .recipe import Recipe, Stretch
 from .run_state import Epoch, RunState
-from .scoring import logits_of, scores
+from .scoring import Agreement, logits_of, scores
 
 
 @dataclass(frozen=True, eq=False)
 class Finetuned:
-    """A run's result: ``network`` has the ``best`` epoch's weights, in evaluation mode, on the CPU."""
+    """A run's result: ``network`` has the ``best`` epoch's weights, in evaluation mode, on the CPU.
+
+    Where a teacher was learnt from, ``network`` merges tokens, and ``start`` is how far it agreed before any epoch.
+    """
 
     network: Network
     history: tuple[Epoch, ...]
     best: Epoch
+    start: Agreement | None = None
 
 
 class Run:
@@ -46,6 +52,10 @@ class Run:
         """Stand before the first epoch."""
         self.train, self.validation, self.recipe, self.device = train, validation, recipe, device
         self.origin = network
+        self.teacher = None
+        if recipe.distillation is not None:
+            self.origin = merging(network, recipe.distillation.tokens)
+            self.teacher = Teacher(network, recipe.distillation, device)
         self.mixed = mixed_precision(recipe.precision, device)
         # Measured on two cores with AVX-512: a convolutional network's step takes 7 to 26 % less with channels last.
         self.layout = torch.contiguous_format if network.family == "vit" else torch.channels_last
@@ -64,6 +74,14 @@ class Run:
             counts = np.bincount(train.targets, minlength=len(train.labels))
             self.weights = torch.tensor(len(train) / (len(counts) * counts), dtype=torch.float32, device=device)
         self._enter(self.stretches[0], network.state_dict())
+
+    @cached_property
+    def start(self) -> Agreement | None:
+        """How far the student agrees with its teacher before it has learnt anything."""
+        if self.teacher is None:
+            return None
+        student = merging(self.teacher.network, self.teacher.weights.tokens)
+        return agreements(self.teacher.network, [student], self.validation, batch=self.batch)[0]
 
     @property
     def done(self) -> bool:
@@ -91,8 +109,12 @@ class Run:
         if not math.isfinite(loss):
             raise UsageError(f"training diverged in epoch {number + 1} (its loss is {loss}); lower the learning rate")
         found = scores(logits_of(self.network, self.validation, batch=self.batch), self.validation)
+        agreement = None
+        if self.teacher is not None:
+            (agreement,) = agreements(self.teacher.network, [self.network], self.validation, batch=self.batch)
         seconds = round(time.monotonic() - started, 3)
-        made = Epoch(number + 1, stretch.image_size, rate, loss, found.loss, found.accuracy, found.f1, seconds)
+        figures = (found.loss, found.accuracy, found.f1)
+        made = Epoch(number + 1, stretch.image_size, rate, loss, *figures, seconds, agreement)
         self.history = (*self.history, made)
         if self.own_history and best_of(self.own_history) is made:
             self.best = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
@@ -113,7 +135,7 @@ class Run:
 
     def result(self) -> Finetuned:
         """The best epoch's network."""
-        return Finetuned(self.origin.with_state(self.best), self.history, best_of(self.own_history))
+        return Finetuned(self.origin.with_state(self.best), self.history, best_of(self.own_history), self.start)
 
     def _where(self, number: int) -> tuple[Stretch, int]:
         """The stretch that epoch ``number`` (from 0) belongs to, and its place in it."""
@@ -156,17 +178,22 @@ class Run:
             rate = rate_at(at, stretch.epochs * self.steps, warmup, stretch.learning_rate, schedule.last_share)
             set_rate(self.optimizer, rate)
             total += self._step(batch)
-            note = f"epoch {number + 1}" + (f", F1 {self.history[-1].f1:.3f}" if self.history else "")
+            note = f"epoch {number + 1}" + (f", {self.history[-1].headline}" if self.history else "")
             progress("training", number * self.steps + step + 1, every * self.steps, note)
         return float(total) / self.steps, rate
 
     def _step(self, batch: Batch) -> Tensor:
         recipe = self.recipe
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            logits, activations = self.network(batch.pixels.contiguous(memory_format=self.layout))
+        pixels = batch.pixels.contiguous(memory_format=self.layout)
+        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
+        with mixed:
+            logits, activations = self.network(pixels)
         loss = functional.cross_entropy(
             logits.float(), batch.targets, weight=self.weights, label_smoothing=recipe.label_smoothing
         )
+        if self.teacher is not None:
+            with mixed:
+                loss = self.teacher.loss(pixels, logits, activations) + self.teacher.weights.label_weight * loss
         learning = list(self.network.parameters())
         if self.guide is not None and batch.coverage is not None and batch.widths_mm is not None:
             loss = loss + self.guide.loss(activations, self.network.grid, batch.coverage, batch.widths_mm)
@@ -179,8 +206,8 @@ class Run:
 
 
 def best_of(history: tuple[Epoch, ...]) -> Epoch:
-    """The epoch of the highest F1; among equals, of the lowest validation loss, then the first."""
-    return max(history, key=lambda epoch: (epoch.f1, -epoch.validation_loss))
+    """The epoch of the highest rank; among equals, the first."""
+    return max(history, key=lambda epoch: epoch.rank)
 
 
 def _at_size(origin: Network, image_size: int, drop_path: float, state: dict[str, Tensor]) -> Network:

@@ -25,6 +25,7 @@ from vmeg_edge.outputs import PendingFile
 from ..architectures.network import Network
 from .examples import Examples
 from .recipe import Recipe
+from .scoring import Agreement
 
 VERSION = 1
 _PARTS = ("network", "optimizer", "guide", "best")
@@ -34,7 +35,10 @@ Identity = dict[str, str]
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch: the highest rate of its last step, losses, and the validation's accuracy and F1."""
+    """One epoch: the highest rate of its last step, losses, and the validation's accuracy and F1.
+
+    Where a teacher is learnt from, ``agreement`` with it on the validation part.
+    """
 
     epoch: int
     image_size: int
@@ -44,6 +48,17 @@ class Epoch:
     accuracy: float
     f1: float
     seconds: float
+    agreement: Agreement | None = None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Higher is better: the agreement with the teacher, if there is one; else F1, then the lower loss."""
+        return (self.f1, -self.validation_loss) if self.agreement is None else self.agreement.rank
+
+    @property
+    def headline(self) -> str:
+        """What the rank is by, in words."""
+        return f"F1 {self.f1:.3f}" if self.agreement is None else f"same decisions {self.agreement.same_decisions:.3f}"
 
 
 @dataclass(eq=False)
@@ -59,7 +74,10 @@ class RunState:
 
 def identity_of(network: Network, train: Examples, validation: Examples, recipe: Recipe) -> Identity:
     """What must be the same for a run to go on: names people know, and a value to compare."""
-    fields = {f"recipe: {name}": json.dumps(value) for name, value in _flat(asdict(recipe)).items()}
+    flat = _flat(asdict(recipe))
+    if recipe.distillation is None:  # such a run is the same that it was before there was any
+        del flat["distillation"]
+    fields = {f"recipe: {name}": json.dumps(value) for name, value in flat.items()}
     return {
         **fields,
         "architecture": f"{network.config!r} read at {network.cam_layer}",
@@ -97,7 +115,7 @@ def load(path: Path, identity: Identity) -> RunState:
         if content["vmeg_edge_training"] != VERSION:
             raise CheckpointError(f"{path}: a training state of another version of vmeg-edge; {again}")
         known = json.loads(content["identity"])
-        history = tuple(Epoch(**epoch) for epoch in json.loads(content["history"]))
+        history = tuple(_epoch(epoch) for epoch in json.loads(content["history"]))
         state = RunState(history=history, **{part: content[part] for part in _PARTS})
     except CheckpointError:
         raise
@@ -123,6 +141,11 @@ def sweep(path: Path) -> None:
     for left in glob.glob(f".{glob.escape(path.stem[:40])}-????????{glob.escape(path.suffix)}", root_dir=path.parent):
         with contextlib.suppress(OSError):
             (path.parent / left).unlink()
+
+
+def _epoch(content: dict[str, Any]) -> Epoch:
+    agreement = content.pop("agreement", None)
+    return Epoch(**content, agreement=None if agreement is None else Agreement(**agreement))
 
 
 def _difference(name: str, known: str | None, given: str | None) -> str:

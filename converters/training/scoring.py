@@ -25,6 +25,24 @@ class Scores:
     f1: float
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How far a student says what its teacher says of the same frames.
+
+    The share of frames with the same decision at one half, the mean difference of the positive class's probability,
+    and the mean cosine of the activations behind the heat map, centred over positions as Eigen-CAM sees them.
+    """
+
+    same_decisions: float
+    mean_abs_dp: float
+    activation_cosine: float
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Higher is better: more equal decisions, then the smaller difference."""
+        return self.same_decisions, -self.mean_abs_dp
+
+
 def logits_of(
     network: Network, data: Examples, *, batch: int = 64, device: torch.device | None = None
 ) -> npt.NDArray[np.float32]:

@@ -16,7 +16,17 @@ _SAME = "[default: the encoder's own record, else {}]"
 @click.command(name="finetune")
 @click.argument("labels", metavar="LABELS", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Checkpoint to write, such as c.pt.")
-@click.option("--encoder", type=click.Path(path_type=Path), help="Pre-trained weights; their head is replaced.")
+@click.option(
+    "--encoder",
+    type=click.Path(path_type=Path),
+    help="Pre-trained weights; their head is replaced, but for --reduce-tokens.",
+)
+@click.option(
+    "--reduce-tokens",
+    type=click.IntRange(1, 1024),
+    metavar="R",
+    help="Tune --encoder, a trained ViT classifier, for merging R tokens in each block; it is the teacher.",
+)
 @click.option(
     "--arch",
     type=click.Choice([*FAMILIES, *ARCHITECTURES]),
@@ -43,19 +53,23 @@ _SAME = "[default: the encoder's own record, else {}]"
 )
 @click.option("--labels", "names", metavar="A,B,...", help="Class names in the head's order. [default: the table's]")
 @click.option("--positive", help="The class that F1 is of. [default: the second of two labels]")
-@click.option("--epochs", type=click.IntRange(1), help="At most so many. [default: 50]")
+@click.option("--epochs", type=click.IntRange(1), help="At most so many. [default: 50; 3 with --reduce-tokens]")
 @click.option("--batch", type=click.IntRange(2), help="Frames a step. [default: 32]")
 @click.option("--learning-rate", type=float, help="The highest. [default: by architecture, in proportion to --batch]")
 @click.option("--weight-decay", type=float, help="AdamW's, on weight matrices alone. [default: 0.05]")
 @click.option("--layer-decay", type=float, help="Each stage's rate by the next one's. [default: a ViT encoder's 0.75]")
-@click.option("--warmup-epochs", type=float, help="Epochs until the highest rate. [default: 5]")
-@click.option("--drop-path", type=float, help="Stochastic depth of the last block. [default: a ViT's 0.1]")
+@click.option(
+    "--warmup-epochs", type=float, help="Epochs until the highest rate. [default: 5; 0.2 with --reduce-tokens]"
+)
+@click.option(
+    "--drop-path", type=float, help="Stochastic depth of the last block. [default: a ViT's 0.1; 0 with --reduce-tokens]"
+)
 @click.option(
     "--balance",
     type=click.Choice(["none", "weights", "sampling"]),
     help="Even out classes, in the loss or in the draw. [default: weights]",
 )
-@click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a better F1. [default: 10]")
+@click.option("--patience", type=click.IntRange(1), help="Stop after so many epochs without a better. [default: 10]")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
@@ -94,10 +108,18 @@ def command(**options: Any) -> None:
     Every epoch's end is kept in OUT.state until the run is done, so that a run which was cut off goes on with --resume.
     The checkpoint records its input and labels: vmeg-edge convert needs no option for it.
 
+    With --reduce-tokens R, a copy of the encoder's classifier that merges R tokens in each block learns what the
+    classifier itself, the teacher, which merges none, says of the same pixels: a few epochs at a fifth of the usual
+    rate, whatever the labels say. The epoch that agrees best with the teacher on the validation part is kept, and a
+    table shows the agreement before and after, for R and for more. The checkpoint goes to convert with --reduce-tokens
+    R, whose gate then compares with these same weights without merging, in float32: how near they are to the teacher is
+    for the table here to say.
+
     \b
     Examples:
       vmeg-edge finetune labels.csv --encoder usf_mae.pt --out classifier.pt --curves curves.png
       vmeg-edge finetune labels.csv --encoder usf_mae.pt --out classifier.pt --resume
+      vmeg-edge finetune labels.csv --encoder classifier.pt --reduce-tokens 16 --out merging.pt
       vmeg-edge finetune labels.csv --arch resnet50 --out scratch.pt --bundle scratch.vmeg
       vmeg-edge finetune phantoms --out try.pt --bundle try.vmeg
       vmeg-edge finetune phantoms --recipe demo --out demo.pt --bundle demo.vmeg --report results.json

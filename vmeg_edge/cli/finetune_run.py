@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from vmeg_edge.cli import finetune_merging
 from vmeg_edge.cli.console import open_console, table
 from vmeg_edge.cli.progress import ProgressReport
 from vmeg_edge.cli.toolchain import toolchain
@@ -17,7 +18,7 @@ from vmeg_edge.manifest import PHANTOMS_ONLY, RESEARCH_USE_ONLY
 from vmeg_edge.outputs import PendingFile
 
 PHANTOMS = "phantoms"
-_ENCODER = ("encoder", "arch", "pool", "image_size", "resize", "mean", "std")
+_ENCODER = ("encoder", "arch", "pool", "image_size", "resize", "mean", "std", "reduce_tokens")
 _RECIPE = (
     *("epochs", "batch", "learning_rate", "weight_decay", "layer_decay"),
     *("warmup_epochs", "drop_path", "balance", "patience", "precision"),
@@ -51,6 +52,7 @@ def run(options: dict[str, Any], given: set[str]) -> dict[str, Any]:
                 state=state,
                 progress=progress.update,
                 on_epoch=_tell,
+                on_start=finetune_merging.tell_start,
                 device=options["device"],
                 threads=options["threads"],
             )
@@ -59,10 +61,13 @@ def run(options: dict[str, Any], given: set[str]) -> dict[str, Any]:
                 click.echo(f"{state} is kept; the same command with --resume goes on from it", err=True)
             raise
     notes = _notes(options, plan, done, simulated)
-    finetuning.save_classifier(done.network, finetuning.record_of(plan.train, notes), out)
+    finetuning.save_classifier(done.network, finetuning.record_of(plan.train, notes, phantoms=plan.phantoms), out)
     states.discard(state)
     states.sweep(out)
     content = _content(options, plan, done, taken_up)
+    if plan.teacher is not None:
+        name, part = _parts(plan)[-1]
+        content["merging"] = finetune_merging.measured(plan, done, name, part, options["device"])
     if options["curves"] is not None:
         toolchain("training.curves").draw(
             done.history, done.best, options["curves"], title=f"{plan.origin}, {out.name}", notices=content["notices"]
@@ -90,6 +95,10 @@ def _check(options: dict[str, Any], given: set[str], simulated: bool) -> None:
             raise UsageError(f"{', '.join(wrong)}: {why}")
 
     demo = options["recipe"] == "demo"
+    if "reduce_tokens" in given:
+        if demo:
+            raise UsageError("--reduce-tokens starts from a trained classifier; leave --recipe demo out")
+        refuse({"bundle", "report"}, "convert the tuned checkpoint with --reduce-tokens; leave it out")
     if demo and not simulated:
         raise UsageError("--recipe demo trains on phantoms: vmeg-edge finetune phantoms --recipe demo")
     if not simulated:
@@ -163,9 +172,11 @@ def _size(part: Any) -> str:
 
 
 def _tell(epoch: Any) -> None:
+    agreement = "" if epoch.agreement is None else f"{finetune_merging.said(epoch.agreement)}, "
     click.echo(
         f"epoch {epoch.epoch} at {epoch.image_size} px: loss {epoch.train_loss:.4f}, validation loss "
-        f"{epoch.validation_loss:.4f}, accuracy {epoch.accuracy:.3f}, F1 {epoch.f1:.3f}, {epoch.seconds:.1f} s",
+        f"{epoch.validation_loss:.4f}, accuracy {epoch.accuracy:.3f}, F1 {epoch.f1:.3f}, {agreement}"
+        f"{epoch.seconds:.1f} s",
         err=True,
     )
 
@@ -179,10 +190,15 @@ def _notes(options: dict[str, Any], plan: Any, done: Any, simulated: bool) -> tu
     if demo and plan.recipe.guidance.saliency_weight != 1:
         how += f" --saliency-weight {plan.recipe.guidance.saliency_weight:g}"
     best = done.best
+    if plan.teacher is not None:
+        how += f" --reduce-tokens {plan.recipe.distillation.tokens}"
+    chosen = f"validation F1 ({best.f1:.3f} on {_size(plan.validation)})"
+    if plan.teacher is not None:
+        chosen = f"agreement with the teacher ({finetune_merging.said(best.agreement)} on {_size(plan.validation)})"
     return (
         f"Recipe: {how}; {plan.origin}; {source}, seed {seed}.",
-        f"Weights of epoch {best.epoch} of {len(done.history)}, the best by validation F1 "
-        f"({best.f1:.3f} on {_size(plan.validation)}).",
+        f"Weights of epoch {best.epoch} of {len(done.history)}, the best by {chosen}.",
+        *finetune_merging.notes(plan),
     )
 
 
@@ -207,7 +223,8 @@ def _content(options: dict[str, Any], plan: Any, done: Any, taken_up: bool) -> d
         "metrics": figures,
         "curves": None if options["curves"] is None else str(options["curves"]),
         "bundle": None,
-        "notices": [*([PHANTOMS_ONLY] if plan.train.phantoms else []), RESEARCH_USE_ONLY],
+        "merging": None,
+        "notices": [*([PHANTOMS_ONLY] if plan.phantoms else []), RESEARCH_USE_ONLY],
     }
 
 
@@ -245,7 +262,13 @@ def show(content: dict[str, Any]) -> None:
     if "unseen_phantoms" in content:
         unseen = content["unseen_phantoms"]["drawn_as_in_training"]
         console.print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in unseen.items()))
-    console.print(f"wrote {content['checkpoint']}; next: vmeg-edge convert {content['checkpoint']} --out NAME.vmeg")
+    reduce = ""
+    if content["merging"] is not None:
+        reduce = f" --reduce-tokens {content['recipe']['distillation']['tokens']}"
+        finetune_merging.show(console, content["merging"])
+    console.print(
+        f"wrote {content['checkpoint']}; next: vmeg-edge convert {content['checkpoint']}{reduce} --out NAME.vmeg"
+    )
     if content["curves"] is not None:
         console.print(f"wrote {content['curves']}")
     if content["bundle"] is not None:

@@ -33,6 +33,7 @@ from .orientation import fit_direction
 from .origin import Origin, Training, Weights, from_bundle, from_checkpoint
 from .plane_gate_fit import FittedGate, fit_gate, gate_frames, gated, warning_of
 from .reduced import merging_of, variants
+from .sized import check_sizes, sized_models, with_sized
 from .token_reduction import Reduction, check_frames
 from .tools import tool_versions
 
@@ -91,6 +92,7 @@ def convert(
     precision: Precision = "float32",
     quantization: Quantization | None = None,
     reduce_tokens: Reduction = "off",
+    sector_tokens: Sequence[int] = (),
     weights: Weights | None = None,
     training: Training | None = None,
     golden: str | PathLike[str] | None = None,
@@ -106,7 +108,9 @@ def convert(
     bundle brings its own.
 
     ``reduce_tokens`` lets a ViT merge tokens: so many in each block, or ``auto``, the cheapest of `schedules` whose
-    artefacts all pass. The reference merges none.
+    artefacts all pass. The reference merges none. For each of ``sector_tokens`` a further model is made, for streams
+    whose dark patches outside the sector share tokens (`vmeg_edge.sector`); one that fails the gate is left out, and
+    the warnings say so.
 
     The plane gate is fitted on the calibration sources and on ``frames``; where neither is given, a bundle keeps the
     gate that it has, and others get one that is fitted on phantoms. Without one (``plane_gate=False``, or too few
@@ -123,6 +127,7 @@ def convert(
     origin = _origin(source, place, weights, training, golden)
     if reduce_tokens != "off":
         merging_of(origin)  # before any work is done
+    check_sizes(origin, sector_tokens, chosen)
     manifest = origin.manifest
     sets = _sets(precision, quantization, reduce_tokens, manifest, report)
 
@@ -151,18 +156,25 @@ def convert(
     manifest = source_model.manifest
     if failed:
         return Conversion(place, "", manifest, tuple(rows), warnings, failed)
+    sized = sized_models(
+        origin, source_model, kept, sector_tokens, precision, sets, tensors, direction, quantization.float_precision,
+        report,
+    )  # fmt: skip
+    warnings = (*warnings, *sized.warnings)
     given = (*quantization.sources, *(() if frames is None else (frames,)))
     fitted = _plane_gate(source_model, given, report) if plane_gate else FittedGate(why="left out at conversion")
     warnings = (*warnings, *warning_of(fitted, manifest, asked=plane_gate))
     manifest = manifest.model_copy(
         update={
-            "artefacts": {target: _artefact(kept[target], rows) for target in chosen},
+            "artefacts": {
+                target: with_sized(_artefact(kept[target], rows), sized.models.get(target, ())) for target in chosen
+            },
             "calibration": None if sets is None else sets.entry(),
             "tools": {**manifest.tools, **tool_versions(chosen)},
         }
     )
     manifest = gated(manifest, fitted)
-    files: dict[str, bytes] = {}
+    files = dict(sized.files)
     if fitted.arrays is not None:
         files[PLANE_GATE] = fitted.arrays.to_bytes()
     for target in chosen:
@@ -170,6 +182,7 @@ def convert(
     files[GOLDEN] = (origin.golden or _golden(pictures, logits, truth.heat_maps)).to_bytes()
     if direction is not None:
         files[DIRECTION] = _npy(direction)
+    rows = [*rows, *sized.rows]
     files[PARITY] = _parity_file(manifest, rows, origin.reference_name, logits, frames is not None)
     digest = write_bundle(out, manifest, files, replace=replace)
     return Conversion(place, digest, manifest, tuple(rows), warnings)
@@ -292,7 +305,7 @@ def _parity_file(
             **{
                 row.candidate.target: np.round(row.logits.astype(np.float64), 6).tolist()
                 for row in rows
-                if row.status == "kept"
+                if row.status == "kept" and row.candidate.tokens is None
             },
         },
     }

@@ -19,6 +19,7 @@ from vmeg_edge.manifest import Artefact, Manifest, Precision
 from .calibration import Sets
 from .control import MARGIN, Control
 from .cpu import saturates
+from .feeds import Feed, pixels_alone
 from .linear_layers import is_transformer, linear_layers
 from .qdq_from_onnx import (
     CONVOLUTIONAL,
@@ -50,8 +51,9 @@ _GIVEN_BACK = (1, 2, 4, 8, 16)
 class Candidate:
     """An artefact that may be kept. ``says`` is a line on how it was made.
 
-    ``stand_in`` is what runs in its place where its engine cannot run on this machine (an ONNX model with the same
-    roundings); ``proof`` is then a line on what was built instead.
+    ``tokens`` is how many a sized model has, ``None`` for the whole one. ``stand_in`` is what runs in its place where
+    its engine cannot run on this machine (an ONNX model with the same roundings); ``proof`` is then a line on what was
+    built instead.
     """
 
     target: str
@@ -61,13 +63,14 @@ class Candidate:
     files: Mapping[str, bytes]
     stand_in: bytes | None = None
     proof: str = ""
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Workshop:
     """What candidates are made from: the float32 ONNX file, its manifest, and for int8 the frames and the control.
 
-    ``float_precision`` is what OpenVINO may compute in beside int8.
+    ``float_precision`` is what OpenVINO may compute in beside int8; ``feed`` makes the model's inputs of a frame.
     """
 
     model: Path
@@ -77,6 +80,7 @@ class Workshop:
     control: Control | None = None
     report: Report = field(default=lambda _: None)
     float_precision: FloatPrecision = "float32"
+    feed: Feed = pixels_alone
 
     @cached_property
     def transformer(self) -> bool:
@@ -134,7 +138,7 @@ def _onnxruntime(precision: Precision, shop: Workshop) -> list[Candidate]:
     made = []
     for recipe in recipes:
         shop.report(f"quantizing for ONNX Runtime, {recipe.name}: {recipe.says}")
-        quantizer = QdqQuantizer(shop.model, sets.calibration, shop.scratch, recipe)
+        quantizer = QdqQuantizer(shop.model, sets.calibration, shop.scratch, recipe, shop.feed)
 
         def pack(data: bytes, float_layers: tuple[str, ...], recipe: QdqRecipe = recipe) -> Candidate:
             artefact = Artefact(files=(ONNX_NAME,), precision="int8", recipe=recipe.says, float_layers=float_layers)
@@ -161,8 +165,8 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
     kind = "transformer, full ranges" if shop.transformer else "convolutional, ranges of least error"
     for smooth in tool.SMOOTH if shop.transformer else (tool.OFF,):
         shop.report(f"quantizing for OpenVINO with NNCF, {_smoothing(smooth)}, on {len(sets.calibration)} frames")
-        model = tool.quantize(shop.model, sets.calibration, smooth=smooth)
-        share = control.used(tool.logits_of(model, control.tensors))
+        model = tool.quantize(shop.model, sets.calibration, smooth=smooth, feed=shop.feed)
+        share = control.used(tool.logits_of(model, control.tensors, feed=shop.feed))
         if share < used:
             best, used, alpha = model, share, smooth
         if used <= MARGIN:
@@ -170,9 +174,9 @@ def _openvino(precision: Precision, shop: Workshop) -> list[Candidate]:
     recipe, says = "nncf", f"NNCF post-training, {kind}, {_smoothing(alpha)}"
     if used > MARGIN:
         shop.report(f"{used:.2f} of the gate's allowance is used on the control frames: giving layers back to float")
-        controlled = tool.quantize_with_control(shop.model, sets.calibration, control)
+        controlled = tool.quantize_with_control(shop.model, sets.calibration, control, feed=shop.feed)
         given_back = len(tool.float_layers(controlled, shop.model))
-        better = control.used(tool.logits_of(controlled, control.tensors)) < used
+        better = control.used(tool.logits_of(controlled, control.tensors, feed=shop.feed)) < used
         if better and given_back < len(tool.float_layers(tool.read(shop.model), shop.model)):
             best = controlled
             recipe = "nncf-control"
@@ -259,7 +263,7 @@ def _controlled(
     always = [node for node in names if node not in taken]
     path = quantizer.quantize()
     best = pack(path.read_bytes(), tuple(names[node] for node in always))
-    used = control.used(_logits(shop.manifest, best, control.tensors))
+    used = control.used(_logits(shop, best))
     if used <= MARGIN:
         return best
     order = quantizer.worst_first(path)
@@ -269,7 +273,7 @@ def _controlled(
         shop.report(f"{used:.2f} of the gate's allowance is used on the control frames: {count} layers back to float")
         back = order[:count]
         made = pack(quantizer.quantize(back).read_bytes(), tuple(names[n] for n in names if n in always or n in back))
-        share = control.used(_logits(shop.manifest, made, control.tensors))
+        share = control.used(_logits(shop, made))
         if share < used:
             best, used = made, share
         if used <= MARGIN:
@@ -277,11 +281,12 @@ def _controlled(
     return best
 
 
-def _logits(manifest: Manifest, candidate: Candidate, tensors: npt.NDArray[np.uint8]) -> Logits:
-    """What a candidate for ONNX Runtime says of the frames."""
-    changed = manifest.model_copy(update={"artefacts": {"onnxruntime": candidate.artefact}})
+def _logits(shop: Workshop, candidate: Candidate) -> Logits:
+    """What a candidate for ONNX Runtime says of the control frames."""
+    _, control = shop.for_int8()
+    changed = shop.manifest.model_copy(update={"artefacts": {"onnxruntime": candidate.artefact}})
     backend = open_backend("onnxruntime", changed, candidate.files, place("onnxruntime"))
     try:
-        return np.stack([backend.infer(tensor[None])[0].copy() for tensor in tensors])
+        return np.stack([backend.infer(**shop.feed(tensor))[0].copy() for tensor in control.tensors])
     finally:
         backend.close()

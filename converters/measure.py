@@ -19,6 +19,7 @@ from vmeg_edge.manifest import Manifest
 from vmeg_edge.parity import Parity, Scores, compare, gate
 
 from .candidates import ONNX_NAME, Candidate
+from .feeds import Feed, pixels_alone
 
 Tensors = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -57,6 +58,8 @@ class Row:
         if self.p50_ms is None or self.float_p50_ms is None:
             return ""
         ratio = self.float_p50_ms / self.p50_ms
+        if self.candidate.tokens is not None:
+            return f"{ratio:.2f}x as fast as the whole model on this machine"
         if ratio <= 1.0:
             return f"not faster than float32 on this machine ({ratio:.2f}x)"
         return f"{ratio:.2f}x as fast as float32 on this machine"
@@ -69,6 +72,7 @@ class Row:
             "precision": artefact.precision,
             "float_precision": artefact.float_precision,
             "recipe": self.candidate.recipe,
+            "tokens": self.candidate.tokens,
             "status": self.status,
             "failures": list(self.failures),
             "size_mb": round(self.size_mb, 3),
@@ -83,13 +87,18 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Bar:
-    """What candidates are held against: frames as ``tensors``, the reference's ``truth`` on them, the map's sign."""
+    """What candidates are held against: frames as ``tensors``, the reference's ``truth`` on them, the map's sign.
+
+    ``reduced`` says that they compute with fewer tokens than the reference; ``feed`` makes a model's inputs of a frame.
+    """
 
     manifest: Manifest
     tensors: Tensors
     truth: Scores
     direction: Floats | None = None
     baselines: Mapping[str, Candidate] = field(default_factory=dict)
+    reduced: bool = False
+    feed: Feed = pixels_alone
 
 
 def measure(candidates: Sequence[Candidate], bar: Bar) -> list[Row]:
@@ -153,14 +162,14 @@ def _row(candidate: Candidate, bar: Bar) -> Row:
     logits, maps = [], []
     try:
         for tensor in bar.tensors:
-            scores, seen = backend.infer(tensor[None])
+            scores, seen = backend.infer(**bar.feed(tensor))
             logits.append(scores.copy())
             maps.append(maps_of(seen[None], bar.manifest, bar.direction)[0])
     finally:
         backend.close()
     said = np.stack(logits)
     parity = compare(bar.truth, judged(said, np.stack(maps), bar.manifest))
-    failures = tuple(gate(parity, candidate.artefact.precision, merged=bar.manifest.merged))
+    failures = tuple(gate(parity, candidate.artefact.precision, merged=bar.reduced or bar.manifest.merged))
     return Row(candidate, parity, said, failures, "failed" if failures else "passed")
 
 
@@ -168,15 +177,18 @@ def _race(entrants: Mapping[str, Candidate], bar: Bar) -> dict[str, float]:
     """Medians in milliseconds, the entrants taking turns so that a busy machine slows all of them."""
     opened: dict[str, Backend] = {}
     times: dict[str, list[float]] = {name: [] for name in entrants}
+    whole = set(bar.baselines.values())
+    feeds = {name: pixels_alone if candidate in whole else bar.feed for name, candidate in entrants.items()}
     try:
         for name, candidate in entrants.items():
             opened[name] = _opened(candidate, bar.manifest)
-            opened[name].infer(bar.tensors[:1])
+            opened[name].infer(**feeds[name](bar.tensors[0]))
         for turn in range(ROUNDS):
-            tensor = bar.tensors[turn % len(bar.tensors)][None]
+            tensor = bar.tensors[turn % len(bar.tensors)]
             for name, backend in opened.items():
+                inputs = feeds[name](tensor)
                 started = time.perf_counter()
-                backend.infer(tensor)
+                backend.infer(**inputs)
                 times[name].append((time.perf_counter() - started) * 1e3)
     finally:
         for backend in opened.values():

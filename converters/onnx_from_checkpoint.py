@@ -21,6 +21,7 @@ from vmeg_edge.outputs import PendingFile
 
 from .architectures.batch_norm import folded
 from .architectures.network import Network
+from .architectures.vit import ViT
 
 Reference: TypeAlias = Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 
@@ -42,12 +43,12 @@ class _FromPixels(nn.Module):
             self.register_buffer("scale", normalise[0])
             self.register_buffer("shift", normalise[1])
 
-    def forward(self, pixels: Tensor) -> Any:
+    def forward(self, pixels: Tensor, *home: Tensor) -> Any:
         """Score ``[N, H, W, 3]`` uint8. The cast comes first: TensorRT refuses to transpose uint8."""
         x = pixels.to(torch.float32).permute(0, 3, 1, 2)  # [N, 3, H, W], 0..255
         if self.normalise:
             x = x * self.scale + self.shift
-        return self.model(x)
+        return self.model(x, *home)
 
 
 def export(
@@ -55,11 +56,11 @@ def export(
 ) -> onnx.ModelProto:
     """Write ``model`` as one ONNX file and return what was written.
 
-    Input ``pixels`` uint8 ``[1, H, W, 3]`` RGB; outputs ``logits`` float32 ``[1, classes]`` and
-    ``activations`` float32 ``[1, h*w, C]``. ``(x / 255 - mean) / std``, one number a channel as in training,
-    is folded into a first convolution that never pads (a ViT's patch embedding), where the fold is exact; before one
-    that pads with zeros it stays two nodes. Batch norms are folded into the convolutions before them. Shapes are
-    static, the same model gives the same bytes, and nothing of the exporting machine is in them.
+    Input ``pixels`` uint8 ``[1, H, W, 3]`` RGB, and ``home`` int32 ``[1, h*w]`` of a ViT with a sector; outputs
+    ``logits`` float32 ``[1, classes]`` and ``activations`` float32 ``[1, h*w, C]``. ``(x / 255 - mean) / std``, one
+    number a channel as in training, is folded into a first convolution that never pads (a ViT's patch embedding), where
+    the fold is exact; before one that pads with zeros it stays two nodes. Batch norms are folded into the convolutions
+    before them. Shapes are static, the same model gives the same bytes, nothing of the exporting machine is in them.
 
     Raises `UsageError` for a mean or std that is none, `OutputError` where ``path`` cannot be written.
     """
@@ -70,7 +71,10 @@ def export(
         behind = _FromPixels(folded(model), _scale_and_shift(means, stds))
     with PendingFile(path) as pending:
         side = model.config.image_size
-        proto = _traced(behind, torch.zeros(1, side, side, 3, dtype=torch.uint8))
+        inputs = {"pixels": torch.zeros(1, side, side, 3, dtype=torch.uint8)}
+        if isinstance(model, ViT) and model.config.sector:
+            inputs["home"] = torch.zeros(1, model.config.grid**2, dtype=torch.int32)
+        proto = _traced(behind, inputs)
         _forget_the_exporter(proto)
         onnx.checker.check_model(proto)
         pending.write_bytes(proto.SerializeToString(deterministic=True))
@@ -150,15 +154,15 @@ def _with_normalisation(model: Network, mean: list[float], std: list[float]) -> 
     return model.with_state(state)
 
 
-def _traced(model: nn.Module, pixels: Tensor) -> onnx.ModelProto:
+def _traced(model: nn.Module, inputs: dict[str, Tensor]) -> onnx.ModelProto:
     """Trace through torch.export, whose graph keeps LayerNormalization whole."""
     with _quiet():
         program = torch.onnx.export(
             model.eval(),
-            (pixels,),
+            tuple(inputs.values()),
             dynamo=True,
             opset_version=OPSET,
-            input_names=["pixels"],
+            input_names=list(inputs),
             output_names=["logits", "activations"],
             external_data=False,
             verbose=False,

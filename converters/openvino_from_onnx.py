@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vmeg_edge.errors import UsageError
 
 from .control import MARGIN, Control
 from .cpu import saturates
+from .feeds import Feed, pixels_alone
 from .linear_layers import LinearLayer, is_transformer, linear_layers, quantizable
 
 with without_telemetry():
@@ -49,7 +51,7 @@ def to_files(model: Any, *, halve: bool) -> dict[str, bytes]:
         return {name: (Path(scratch) / name).read_bytes() for name in NAMES}
 
 
-def quantize(model: Path, calibration: Tensors, *, smooth: float) -> Any:
+def quantize(model: Path, calibration: Tensors, *, smooth: float, feed: Feed = pixels_alone) -> Any:
     """Post-training int8: symmetric weights one scale a channel, asymmetric activations.
 
     The head stays in float, and so do a transformer's products of attention, which NNCF would take by itself.
@@ -60,13 +62,13 @@ def quantize(model: Path, calibration: Tensors, *, smooth: float) -> Any:
     with _quiet():
         return nncf.quantize(
             read(model),
-            nncf.Dataset([frame[None] for frame in calibration]),
+            nncf.Dataset([feed(frame) for frame in calibration]),
             subset_size=len(calibration),
             **_recipe(model, smooth),
         )
 
 
-def quantize_with_control(model: Path, calibration: Tensors, control: Control) -> Any:
+def quantize_with_control(model: Path, calibration: Tensors, control: Control, *, feed: Feed = pixels_alone) -> Any:
     """As `quantize`, then the layers that hurt most go back to float until ``control`` uses less than its margin.
 
     Without SmoothQuant: a layer that goes back gets its own weights again, while the activations before it stay scaled
@@ -77,14 +79,14 @@ def quantize_with_control(model: Path, calibration: Tensors, control: Control) -
         places, logits = [], []
         for place, tensor in frames:
             places.append(int(place))
-            logits.append(compiled(tensor[None])["logits"][0].copy())
+            logits.append(compiled(tensor)["logits"][0].copy())
         return -control.used(np.stack(logits), places), None
 
     with _quiet():
         return nncf.quantize_with_accuracy_control(
             read(model),
-            nncf.Dataset([frame[None] for frame in calibration]),
-            nncf.Dataset(list(enumerate(control.tensors)), lambda item: item[1][None]),
+            nncf.Dataset([feed(frame) for frame in calibration]),
+            nncf.Dataset([(place, feed(tensor)) for place, tensor in enumerate(control.tensors)], itemgetter(1)),
             validate,
             max_drop=MARGIN,
             subset_size=len(calibration),
@@ -95,10 +97,10 @@ def quantize_with_control(model: Path, calibration: Tensors, control: Control) -
         )
 
 
-def logits_of(model: Any, tensors: Tensors) -> npt.NDArray[np.float32]:
+def logits_of(model: Any, tensors: Tensors, *, feed: Feed = pixels_alone) -> npt.NDArray[np.float32]:
     """The logits ``[n, classes]``, with everything that is not int8 in float32."""
     compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return np.stack([compiled(tensor[None])["logits"][0].copy() for tensor in tensors])
+    return np.stack([compiled(feed(tensor))["logits"][0].copy() for tensor in tensors])
 
 
 def float_layers(model: Any, source: Path) -> list[LinearLayer]:

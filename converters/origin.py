@@ -25,7 +25,7 @@ from . import checkpoint as checkpoints
 from .architectures.network import Network
 from .architectures.vit import Pool, ViT, ViTConfig
 from .onnx_from_checkpoint import Reference, export, reference
-from .token_reduction import Schedule
+from .token_reduction import Schedule, fitting
 from .tools import tool_versions
 
 Tensors = npt.NDArray[np.uint8]
@@ -84,13 +84,14 @@ class Merging:
         """What the merging model says."""
         return reference(self._by(schedule), mean=self.spec.mean, std=self.spec.std)
 
-    def onnx(self, schedule: Schedule) -> bytes:
-        """The merging model's ONNX file."""
-        return _exported(self._by(schedule), self.spec)
+    def onnx(self, schedule: Schedule, sector: int = 0) -> bytes:
+        """The merging model's ONNX file; with ``sector`` tokens that its patches share, as far as it can merge then."""
+        return _exported(self._by(schedule, sector), self.spec)
 
-    def _by(self, schedule: Schedule) -> ViT:
+    def _by(self, schedule: Schedule, sector: int = 0) -> ViT:
+        config = replace(self.model.config, sector=sector)
         with torch.device("meta"):
-            made = ViT(replace(self.model.config, merge=schedule), cam_layer=self.model.cam_layer)
+            made = ViT(replace(config, merge=fitting(config, schedule)), cam_layer=self.model.cam_layer)
         made.load_state_dict(self.model.state_dict(), assign=True)
         return made.eval().requires_grad_(False)
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import QuantType, qdq_loss_debug, quantize_dynamic, quantize_static
 
+from .feeds import Feed, pixels_alone
 from .linear_layers import LinearLayer, quantizable
 from .ranges import Frames, write_least_error_ranges
 
@@ -87,12 +88,15 @@ class QdqQuantizer:
     Ranges are measured once, over all of the calibration frames, and kept in ``scratch``.
     """
 
-    def __init__(self, model: Path, calibration: Tensors, scratch: Path, recipe: QdqRecipe) -> None:
-        """``model`` is the float32 ONNX file; ``calibration`` is uint8 ``[n, H, W, 3]``."""
+    def __init__(
+        self, model: Path, calibration: Tensors, scratch: Path, recipe: QdqRecipe, feed: Feed = pixels_alone
+    ) -> None:
+        """``model`` is the float32 ONNX file; ``calibration`` is uint8 ``[n, H, W, 3]``, fed through ``feed``."""
         self.recipe = recipe
         self._model = model
         self._calibration = calibration
         self._scratch = scratch
+        self._feed = feed
         graph = onnx.load(model, load_external_data=False).graph
         self.layers: list[LinearLayer] = quantizable(graph)
         self._between = _between(graph, recipe.between)
@@ -121,7 +125,7 @@ class QdqQuantizer:
                 quantize_static(
                     self._model,
                     out,
-                    Frames(self._calibration),
+                    Frames(self._calibration, self._feed),
                     op_types_to_quantize=operators,
                     per_channel=True,
                     activation_type=self.recipe.activation,
@@ -155,7 +159,7 @@ class QdqQuantizer:
             seen = []
             for path in (self._model, quantized):
                 qdq_loss_debug.modify_model_output_intermediate_tensors(str(path), str(augmented))
-                seen.append(qdq_loss_debug.collect_activations(str(augmented), Frames(frames)))
+                seen.append(qdq_loss_debug.collect_activations(str(augmented), Frames(frames, self._feed)))
             activations = qdq_loss_debug.compute_activation_error(
                 qdq_loss_debug.create_activation_matching(*reversed(seen))
             )

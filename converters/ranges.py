@@ -16,6 +16,8 @@ import numpy.typing as npt
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
+from .feeds import Feed, pixels_alone
+
 Tensors = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
@@ -28,14 +30,15 @@ _SHARES = np.linspace(1.0, 0.25, 76)
 class Frames(CalibrationDataReader):  # type: ignore[misc]
     """Hands out calibration frames one by one."""
 
-    def __init__(self, tensors: Tensors) -> None:
+    def __init__(self, tensors: Tensors, feed: Feed = pixels_alone) -> None:
         """``tensors`` is uint8 ``[n, H, W, 3]``."""
         self._frames: Iterator[Any] = iter(tensors)
+        self._feed = feed
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next frame as the model's input, ``None`` behind the last."""
+        """The next frame as the model's inputs, ``None`` behind the last."""
         frame = next(self._frames, None)
-        return None if frame is None else {"pixels": frame[None]}
+        return None if frame is None else self._feed(frame)
 
 
 def write_least_error_ranges(

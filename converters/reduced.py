@@ -64,15 +64,15 @@ def _first(ladder: Sequence[Schedule], passes: Callable[[Schedule], bool]) -> in
     return low
 
 
-def merging_of(origin: Origin) -> Merging:
-    """The way to merge this origin's tokens. Raises `UsageError` where there is none."""
+def merging_of(origin: Origin, option: str = "--reduce-tokens") -> Merging:
+    """The way to have fewer tokens than this origin, as ``option`` asks. Raises `UsageError` where there is none."""
     if origin.merging is not None:
         return origin.merging
     if origin.manifest.architecture.family != "vit":
         raise UsageError(
-            f"--reduce-tokens merges a ViT's tokens, and this is a {origin.manifest.architecture.summary}; leave it out"
+            f"{option} is for a ViT's tokens, and this is a {origin.manifest.architecture.summary}; leave it out"
         )
-    raise UsageError("--reduce-tokens starts from the checkpoint, and a bundle was given; give the checkpoint")
+    raise UsageError(f"{option} starts from the checkpoint, and a bundle was given; give the checkpoint")
 
 
 def _merged(origin: Origin, merging: Merging, schedule: Schedule, report: Report) -> Origin:

@@ -78,8 +78,7 @@ def cost(config: ViTConfig, schedule: Schedule) -> float:
 
 def arithmetic(config: ViTConfig, schedule: Schedule) -> int:
     """Multiply-adds of one frame, the merges' own (a few per cent) left out."""
-    patches = config.grid**2
-    total = patches * 3 * config.patch**2 * config.dim
+    total = config.grid**2 * 3 * config.patch**2 * config.dim
     for before, after in tokens_by_block(config, schedule):
         attention = before * 4 * config.dim**2 + 2 * before**2 * config.dim
         total += attention + after * 2 * config.dim * config.hidden
@@ -88,7 +87,7 @@ def arithmetic(config: ViTConfig, schedule: Schedule) -> int:
 
 def tokens_by_block(config: ViTConfig, schedule: Schedule) -> Iterator[tuple[int, int]]:
     """For each block, the tokens in its attention and in its MLP, the class token among them."""
-    tokens = 1 + config.grid**2
+    tokens = 1 + config.tokens
     for r in schedule or (0,) * config.depth:
         yield tokens, tokens - r
         tokens -= r
@@ -112,9 +111,14 @@ def check_frames(reduction: Reduction, found: int) -> None:
         )
 
 
+def fitting(config: ViTConfig, schedule: Schedule) -> Schedule:
+    """``schedule`` of a larger number of tokens, as far as ``config`` has them."""
+    return _feasible(config, list(schedule)) if schedule else ()
+
+
 def _feasible(config: ViTConfig, wanted: list[int]) -> Schedule:
     """``wanted``, held to half of the tokens in each block and to a rest of `_LEAST_LEFT`."""
-    left = config.grid**2
+    left = config.tokens
     made = []
     for r in wanted:
         r = max(0, min(r, left // 2, left - _LEAST_LEFT))

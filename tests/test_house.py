@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "explain": {"frames", "kernels", "results"},
     "decide": {"errors", "manifest", "results"},
     "gate": {"errors", "kernels", "manifest", "results"},
+    "sector": {"backends", "errors"},
     "exam": {"errors", "results"},
     "live": {"errors", "exam", "frames", "results"},
     "recording": {"errors", "exam", "frames", "live", "outputs"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from vmeg_edge import kernels
 from vmeg_edge._version import __version__
 from vmeg_edge.backends import (
     BACKENDS,
+    Backend,
     EngineCache,
     Hint,
     Placement,
@@ -32,6 +33,7 @@ from vmeg_edge.frames import Frame, Region
 from vmeg_edge.gate import PLANE_GATE, PlaneGate, parse_plane_gate
 from vmeg_edge.golden import parse_golden
 from vmeg_edge.scorer import Scorer
+from vmeg_edge.sector import Sector, SectorModels, read_sector
 from vmeg_edge.tuning import TURNS, thread_counts, timed
 from vmeg_edge.tuning import tune as tune_threads
 
@@ -48,6 +50,7 @@ def load(
     region: Region | None = None,
     cache: str | os.PathLike[str] | bool = True,
     tune: bool = False,
+    sector: Sector | str | os.PathLike[str] = "off",
     self_test: bool = True,
     progress: Progress = no_progress,
 ) -> Scorer:
@@ -59,7 +62,10 @@ def load(
     compiled engines (``True``: `cache_folder`, ``False``: none). Where all golden frames passed before on this device,
     with the same bundle, versions and options, two of them are run again. ``tune`` tries how many threads are fastest
     here (seconds; only such as pass the golden frames) and keeps the answer in the cache, where every later load that
-    leaves ``threads`` open finds it. ``self_test=False`` skips the golden frames, which every later result says.
+    leaves ``threads`` open finds it. ``sector`` opens the bundle's models of fewer tokens beside the whole one, for a
+    stream whose dark surroundings share tokens: ``auto`` learns each stream's sector from its first frames; a `Sector`,
+    or a picture of it (`sector.read_sector`), is known beforehand. ``self_test=False`` skips the golden frames, which
+    every later result says.
     ``progress`` is told of long steps: (stage, done, total).
 
     Raises `BundleError` (`IntegrityError`, `ManifestError`), `BackendError` (`BackendMissingError`),
@@ -82,7 +88,15 @@ def load(
         placement = replace(placement, threads=int(tuned["threads"]))
     opened = open_backend(name, manifest, files, placement)
     try:
-        scorer = Scorer(bundle, opened, region=region, direction=direction_of(bundle), plane_gate=plane_gate_of(bundle))
+        models = None if sector == "off" else _sized(bundle, name, placement, folder, sector)
+        scorer = Scorer(
+            bundle,
+            opened,
+            region=region,
+            direction=direction_of(bundle),
+            plane_gate=plane_gate_of(bundle),
+            sector=models,
+        )
         if tuned is not None:
             scorer.provenance["tuned"] = tuned["said"]
         if self_test:
@@ -93,6 +107,37 @@ def load(
         opened.close()
         raise
     return scorer
+
+
+def _sized(
+    bundle: Bundle,
+    name: str,
+    placement: Placement,
+    folder: str | os.PathLike[str] | Literal[False],
+    sector: Sector | str | os.PathLike[str],
+) -> SectorModels:
+    """The bundle's sized models, opened like the whole one. Raises `UsageError` where it has none."""
+    artefact = bundle.manifest.artefacts[name]
+    if not artefact.sized:
+        raise UsageError(
+            f"{bundle.path}: holds no model for a known sector on {name}; convert the checkpoint with --sector-tokens, "
+            "or leave the sector out"
+        )
+    grid = bundle.manifest.explanation.grid
+    known = sector if isinstance(sector, Sector) else None if sector == "auto" else read_sector(sector, grid)
+    models: dict[int, Backend] = {}
+    try:
+        for model in artefact.sized:
+            kept = None if folder is False else EngineCache(folder, {f: bundle.digests[f] for f in model.files})
+            alone = artefact.model_copy(update={"files": model.files, "sized": ()})
+            manifest = bundle.manifest.model_copy(update={"artefacts": {name: alone}})
+            files = LazyFiles(bundle, model.files)
+            models[model.tokens] = open_backend(name, manifest, files, replace(placement, cache=kept))
+        return SectorModels(models, grid, known)
+    except BaseException:
+        for opened in models.values():
+            opened.close()
+        raise
 
 
 def _tuned(bundle: Bundle, name: str, files: LazyFiles, placement: Placement) -> dict[str, Any]:
@@ -148,6 +193,8 @@ def _prove(scorer: Scorer, kept: EngineCache | None, hint: Hint) -> None:
     about: dict[str, str | int] = {"what": "golden frames passed", "hint": hint, "cpu": cpu}
     about |= {key: said[key] for key in ("bundle", "backend", "version", "device", "precision", "float_precision")}
     about |= {"threads": said["threads"], "kernels": str(said["kernels"]), "vmeg_edge": __version__}
+    if said["sector"]:
+        about["sector"] = ",".join(map(str, said["sector"]))
     if kept.recall(about) is not None:
         scorer.self_test(most=SPOT_CHECK_FRAMES)
         return

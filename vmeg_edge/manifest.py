@@ -142,12 +142,19 @@ class Explanation(_Strict):
     channels: int = Field(ge=1)
 
 
+class SizedModel(_Strict):
+    """The same model for frames whose outside patches share tokens, so that there are ``tokens`` in all."""
+
+    tokens: int = Field(ge=5, le=16384)
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class Artefact(_Strict):
     """A serialised model for one backend: its files (the one to open first), and the precision it computes in.
 
     ``float_precision`` is that of everything that is not int8; the backend pins it. ``recipe`` names how the model
     was quantized, ``reason`` why this recipe was kept, ``float_layers`` the linear layers that were given back to
-    float.
+    float. ``sized`` are the models for frames of a known sector (`sector`).
     """
 
     files: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -156,6 +163,12 @@ class Artefact(_Strict):
     recipe: str = ""
     reason: str = ""
     float_layers: tuple[str, ...] = ()
+    sized: tuple[SizedModel, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The tokens of each sized model."""
+        return tuple(model.tokens for model in self.sized)
 
 
 class CalibrationSet(_Strict):
@@ -256,8 +269,11 @@ class Manifest(_Strict):
         return (*random, *phantoms, RESEARCH_USE_ONLY)
 
     def to_json(self) -> str:
-        """The file's text: indented, keys in the order of the schema (no empty ``merge``), a newline at the end."""
+        """The file's text: indented, keys in the order of the schema (no empty ``merge`` or ``sized``), a newline."""
         content = self.model_dump(mode="json", exclude=None if self.merge else {"merge"})
+        for artefact in content["artefacts"].values():
+            if not artefact["sized"]:
+                del artefact["sized"]
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

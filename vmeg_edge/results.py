@@ -66,7 +66,8 @@ class FrameResult:
     ``dropped_before`` counts the frames lost or dropped since the result before this one; ``notices`` holds
     what must be said wherever the score is shown ("research use only", "random head"). ``reused`` marks the result
     of an identical frame, given again without inference. ``out_of_plane`` is the distance to the calibration frames
-    (near 1 for one of them), ``None`` where the bundle has no plane gate.
+    (near 1 for one of them), ``None`` where the bundle has no plane gate. ``tokens`` is how many the sector's model
+    had, ``None`` where the whole model scored.
     """
 
     frame: int
@@ -81,6 +82,7 @@ class FrameResult:
     dropped_before: int = 0
     reused: bool = False
     out_of_plane: float | None = None
+    tokens: int | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
@@ -103,6 +105,7 @@ class FrameResult:
             "dropped_before": self.dropped_before,
             "reused": self.reused,
             "out_of_plane": None if self.out_of_plane is None else round(self.out_of_plane, 4),
+            "tokens": self.tokens,
             "notices": list(self.notices),
             "provenance": self.provenance if with_provenance else self.provenance.get("bundle"),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +25,7 @@ from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.parity import Parity, Scores, compare, gate
 from vmeg_edge.preprocess import Preprocessor
 from vmeg_edge.results import FrameResult, Timings
+from vmeg_edge.sector import SectorModels, fitted
 
 SELF_TEST_SKIPPED = "SELF-TEST SKIPPED: the golden frames were not run on this backend, so its scores are unproven."
 
@@ -46,6 +47,7 @@ class Scorer:
         region: Region | None = None,
         direction: npt.NDArray[np.float32] | None = None,
         plane_gate: PlaneGate | None = None,
+        sector: SectorModels | None = None,
     ) -> None:
         """Put an opened backend behind one call. `loading.load` is the usual way in."""
         self.bundle = bundle
@@ -55,12 +57,14 @@ class Scorer:
         self._whole = Preprocessor(bundle.manifest.input)
         self._direction = direction
         self._plane_gate = plane_gate
+        self._sector = sector
         self.notices = bundle.manifest.notices
         self.provenance: dict[str, Any] = {
             "bundle": bundle.digest,
             "name": bundle.manifest.name,
             **asdict(backend.report),
             "merge": list(bundle.manifest.merge),
+            "sector": [] if sector is None else sorted(sector.models),
             "kernels": {key: kernels.describe()[key] for key in ("implementation", "isa")},
             "self_test": "not run",
             "vmeg_edge": __version__,
@@ -102,7 +106,7 @@ class Scorer:
         region = preprocess.region_of(frame)
         pixels = preprocess(frame)
         ready = time.perf_counter_ns()
-        logits, activations = self.backend.infer(pixels)
+        (logits, activations), tokens = self._inferred(pixels, frame, region)
         inferred = time.perf_counter_ns()
         heat = heat_map(activations, self.manifest.explanation.grid, region, self._direction)
         explained = time.perf_counter_ns()
@@ -126,9 +130,22 @@ class Scorer:
             ),
             age_ms=(decided - entered) * _MS,
             out_of_plane=distance,
+            tokens=tokens,
             provenance=self.provenance,
             notices=self.notices,
         )
+
+    def _inferred(
+        self, pixels: Pixels, frame: Frame, region: Region
+    ) -> tuple[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]], int | None]:
+        """What the whole model says, or the one that the stream's sector fits, and then its tokens."""
+        chosen = None
+        if self._sector is not None:
+            chosen = self._sector.choose(pixels, (frame.source, frame.width, frame.height, region))
+        if chosen is None:
+            return self.backend.infer(pixels), None
+        model, tokens, home = chosen
+        return model.infer(pixels, home), tokens
 
     def golden_parity(self, *, most: int | None = None) -> Parity:
         """Run the bundle's golden frames on this backend and compare with the float32 reference's answers.
@@ -151,9 +168,41 @@ class Scorer:
                 f"do not match their reference ({'; '.join(failures)}); convert the checkpoint again on this "
                 "machine's versions, or choose another backend"
             )
+        self._prove_sector(most)
         spot = f" on {parity.frames} golden frames; all of them passed on this engine before"
         self.provenance["self_test"] = "passed" if most is None else f"passed{spot}"
         return parity
+
+    def _prove_sector(self, most: int | None) -> None:
+        """Hold each sized model against the whole one on golden frames that fit it. Raises `ParityError`.
+
+        Either may be as far from the float32 reference as the gate allows, so twice that is allowed between them on any
+        frame; means and flips are for conversion, which has more frames than these few.
+        """
+        if self._sector is None:
+            return
+        golden = parse_golden(self.bundle.read(GOLDEN), self.manifest, str(self.bundle.path))
+        spec = self.manifest.input
+        for tokens, model in self._sector.models.items():
+            whole: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+            sized: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+            for picture in golden.frames[:most]:
+                pixels, home = fitted(self._whole(Frame(picture, source="golden frame")), tokens, self._sector.grid)
+                for said, (logits, seen) in ((whole, self.backend.infer(pixels)), (sized, model.infer(pixels, home))):
+                    map_ = heat_map(seen, self._sector.grid, Region(0, 0, spec.width, spec.height), self._direction)
+                    said.append((logits.copy(), map_.values))
+            sides = [
+                self._judged(np.stack([s for s, _ in said]), np.stack([m for _, m in said]), self.manifest.decision)
+                for said in (whole, sized)
+            ]
+            parity = compare(*sides)
+            held = replace(parity, max_abs_dp=parity.max_abs_dp / 2, mean_abs_dp=0.0, flips_outside_band=0)
+            failures = gate(held, self.backend.report.precision, merged=True)
+            if failures:
+                raise ParityError(
+                    f"{self.bundle.path}: on {self.backend.report.backend} its model of {tokens} tokens does not match "
+                    f"the whole one ({'; '.join(failures)}); convert again, or leave the sector out"
+                )
 
     def failures_of(self, parity: Parity) -> list[str]:
         """Why a parity of this model fails its gate, one line each; an empty list passes."""
@@ -165,8 +214,10 @@ class Scorer:
         self.notices = (SELF_TEST_SKIPPED, *self.manifest.notices)
 
     def close(self) -> None:
-        """Free the engine."""
+        """Free the engines."""
         self.backend.close()
+        if self._sector is not None:
+            self._sector.close()
 
     def __enter__(self) -> Scorer:
         """Return itself."""

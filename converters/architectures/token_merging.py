@@ -78,6 +78,17 @@ def merged(tokens: Tokens, keys: Tensor, r: int) -> Tokens:
     return Tokens(x, torch.cat((sizes_a, sizes), dim=1), _moved(tokens.home, place, stay, first, second))
 
 
+def shared(x: Tensor, home: Tensor, tokens: int) -> Tokens:
+    """One token each for the patches whose number in ``home`` ``[N, P]`` is the same: their mean, ``tokens`` in all.
+
+    ``x`` ``[N, 1 + P, C]`` is the embedded patches with their positions, the class token first. It is a merge that is
+    known ahead of the first block: dark patches outside the ultrasound sector share tokens (`vmeg_edge.sector`).
+    """
+    shares = (torch.arange(tokens, device=x.device)[:, None] == home[:, None, :]).to(x.dtype)  # [N, tokens, P]
+    sizes = shares.sum(dim=2, keepdim=True)
+    return Tokens(torch.cat((x[:, :1], (shares / sizes) @ x[:, 1:]), dim=1), sizes, home.long())
+
+
 def check(schedule: tuple[int, ...], depth: int, patches: int) -> None:
     """Raise `UsageError` for a schedule that does not fit ``depth`` blocks on ``patches`` tokens."""
     if len(schedule) != depth:

@@ -16,7 +16,7 @@ from vmeg_edge.manifest import Head, ViTArchitecture
 
 from . import token_merging
 from .network import DropPath, Family, Network
-from .token_merging import Tokens, merged
+from .token_merging import Tokens, merged, shared
 
 Pool: TypeAlias = Literal["mean", "token"]
 
@@ -36,7 +36,8 @@ class ViTConfig:
     ``image_size`` and ``patch`` are pixels a side. ``pool`` says what the head reads: ``mean``, the average
     of the patch tokens and then ``fc_norm`` (MAE's ``global_pool``; He et al. 2022, arXiv 2111.06377), or
     ``token``, the class token after ``norm``. The default ``eps`` is MAE's. ``merge`` is how many tokens each block
-    merges away (`token_merging`), none where it is empty; weights do not depend on it.
+    merges away (`token_merging`), none where it is empty; ``sector`` is how many tokens the patches share ahead of the
+    first block, 0 where each has its own. Weights depend on neither.
 
     Raises `UsageError` for sizes that do not divide, or a schedule that leaves no tokens.
     """
@@ -52,6 +53,7 @@ class ViTConfig:
     eps: float = 1e-6
     qkv_bias: bool = True
     merge: tuple[int, ...] = ()
+    sector: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -63,13 +65,20 @@ class ViTConfig:
             )
         if self.dim % self.heads:
             raise UsageError(f"heads is {self.heads}, which does not divide dim {self.dim}; choose a divisor")
+        if not 0 <= self.sector < self.grid**2:
+            raise UsageError(f"sector is {self.sector}; give fewer tokens than there are patches, {self.grid**2}")
         if self.merge:
-            token_merging.check(self.merge, self.depth, self.grid**2)
+            token_merging.check(self.merge, self.depth, self.tokens)
 
     @property
     def grid(self) -> int:
         """Patches a side: the side of the heat map's grid."""
         return self.image_size // self.patch
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the first block, the class token not counted."""
+        return self.sector or self.grid**2
 
     @property
     def hidden(self) -> int:
@@ -219,15 +228,16 @@ class ViT(Network):
         self.add_module("fc_norm" if config.pool == "mean" else "norm", final)
         self.head = nn.Linear(config.dim, config.classes)
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Score normalised float32 ``[N, 3, H, W]``.
+    def forward(self, pixels: Tensor, home: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Score normalised float32 ``[N, 3, H, W]``; where the config has a sector, ``home`` ``[N, h*w]`` says whose.
 
         Returns logits ``[N, classes]`` and activations ``[N, h*w, C]``, the patch tokens at ``cam_layer`` in
         rows from the top left, without the class token.
         """
         x: Tensor = self.patch_embed(pixels)  # [N, h*w, C]
         x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)  # [N, 1 + h*w, C]
-        tokens = Tokens(x + self.pos_embed)
+        x = x + self.pos_embed
+        tokens = Tokens(x) if home is None else shared(x, home, self.config.sector)
         activations = x
         for index, block in enumerate(self.blocks):
             before = tokens

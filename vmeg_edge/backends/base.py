@@ -58,10 +58,13 @@ class Backend(Protocol):
 
     report: BackendReport
 
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def infer(
+        self, pixels: npt.NDArray[np.uint8], home: npt.NDArray[np.int32] | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """(logits ``[classes]``, activations ``[rows * columns, channels]``) of uint8 ``[1, H, W, 3]``.
 
-        Both are valid until the next call. Raises `BackendError`.
+        ``home``, int32 ``[1, rows * columns]``, is what a sized model takes beside them (`sector.Sector.home`). Both
+        are valid until the next call. Raises `BackendError`.
         """
         ...
 
@@ -237,6 +240,11 @@ def check_tensors(manifest: Manifest, found: Mapping[str, tuple[str, list[int]]]
                 f"the manifest promises {name} as {dtype} {shape}, and the model in {engine} {have}; "
                 "convert the checkpoint again"
             )
+
+
+def inputs_of(pixels: npt.NDArray[np.uint8], home: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[Any]]:
+    """The model's inputs by name."""
+    return {"pixels": pixels} if home is None else {"pixels": pixels, "home": home}
 
 
 def usable_processors() -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from vmeg_edge.backends.base import BackendReport, Placement, check_tensors
+from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, inputs_of
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.manifest import Manifest
 
@@ -52,10 +52,12 @@ class OnnxRuntimeBackend:
         self._check_graph(manifest)
         self.report = BackendReport("onnxruntime", ort.__version__, "CPU", "CPU", precision, threads)
 
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def infer(
+        self, pixels: npt.NDArray[np.uint8], home: npt.NDArray[np.int32] | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """(logits ``[classes]``, activations ``[rows * columns, channels]``) of uint8 ``[1, H, W, 3]``."""
         try:
-            logits, activations = self._session.run(["logits", "activations"], {"pixels": pixels})
+            logits, activations = self._session.run(["logits", "activations"], inputs_of(pixels, home))
         except Exception as error:
             raise BackendError(f"ONNX Runtime failed on a frame ({_one_line(error)}); run `vmeg-edge verify`") from None
         return np.asarray(logits)[0], np.asarray(activations)[0]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, usable_processors
+from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, inputs_of, usable_processors
 from vmeg_edge.backends.telemetry import without_telemetry
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.manifest import Artefact, Manifest
@@ -94,10 +94,12 @@ class OpenVinoBackend:
             details=details,
         )
 
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def infer(
+        self, pixels: npt.NDArray[np.uint8], home: npt.NDArray[np.int32] | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """(logits ``[classes]``, activations ``[rows * columns, channels]``) of uint8 ``[1, H, W, 3]``."""
         try:
-            self._request.infer({"pixels": pixels}, share_inputs=True)
+            self._request.infer(inputs_of(pixels, home), share_inputs=True)
         except Exception as error:
             raise BackendError(f"OpenVINO failed on a frame ({_one_line(error)}); run `vmeg-edge verify`") from None
         return self._request.get_tensor("logits").data[0], self._request.get_tensor("activations").data[0]

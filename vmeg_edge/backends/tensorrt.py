@@ -98,8 +98,12 @@ class TensorRTBackend:
             },
         )
 
-    def infer(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def infer(
+        self, pixels: npt.NDArray[np.uint8], home: npt.NDArray[np.int32] | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """(logits ``[classes]``, activations ``[rows * columns, channels]``) of uint8 ``[1, H, W, 3]``."""
+        if home is not None:
+            raise BackendError("backend tensorrt has no sized models; leave the sector out")
         np.copyto(self._pixels, pixels)
         if self._recording is None:
             self._queue()

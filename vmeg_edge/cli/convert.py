@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from vmeg_edge.cli.console import open_console, table
-from vmeg_edge.cli.options import ARCHITECTURES, FAMILIES, given_options, read_band, read_numbers, read_reduction
+from vmeg_edge.cli.options import (
+    ARCHITECTURES,
+    FAMILIES,
+    given_options,
+    read_band,
+    read_counts,
+    read_numbers,
+    read_reduction,
+)
 from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import DecisionRule
 
@@ -125,6 +133,13 @@ from vmeg_edge.manifest import DecisionRule
     "--calibration; or off.",
 )
 @click.option(
+    "--sector-tokens",
+    callback=read_counts,
+    default="",
+    metavar="N,N,...",
+    help="Also make models of so many tokens, for streams whose patches outside the sector are dark: stream --sector.",
+)
+@click.option(
     "--plane-gate/--no-plane-gate",
     default=True,
     show_default=True,
@@ -187,6 +202,7 @@ def command(**options: Any) -> None:
             options["float_precision"],
         ),
         reduce_tokens=options["reduce_tokens"],
+        sector_tokens=options["sector_tokens"],
         weights=weights,
         training=training,
         golden=options["golden"],
@@ -201,6 +217,7 @@ def command(**options: Any) -> None:
             "digest": done.digest or None,
             "artefacts": [row.to_json() for row in done.rows],
             "merge": list(done.manifest.merge),
+            "sized": {name: list(held.sizes) for name, held in done.manifest.artefacts.items()} if done.digest else {},
             "warnings": list(done.warnings),
             "notices": list(done.manifest.notices),
         }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vmeg_edge.sinks import Sink
     from vmeg_edge.streaming import Stream
 
-ENGINE = ("backend", "device", "threads", "hint", "cache", "self_test")
+ENGINE = ("backend", "device", "threads", "hint", "cache", "self_test", "sector")
 
 
 @click.command(name="stream")
@@ -71,6 +71,14 @@ ENGINE = ("backend", "device", "threads", "hint", "cache", "self_test")
 @click.option("--exam-leave", type=float, default=0.3, show_default=True, help="Exam: share that makes it normal.")
 @click.option("--exam-dwell-s", type=float, default=1.5, show_default=True, help="Exam: no second change within.")
 @region_option
+@click.option(
+    "--sector",
+    default="off",
+    show_default=True,
+    metavar="auto|off|PNG",
+    help="With a bundle that has --sector-tokens: let dark patches outside the sector share tokens. auto learns the "
+    "sector from the first frames, PNG is white inside it.",
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output (not with --out -)."
 )

@@ -7,7 +7,7 @@ them lights up never goes to a model that would have it share.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -116,7 +116,6 @@ def fitted(pixels: Levels, tokens: int, grid: Grid) -> tuple[Levels, Home]:
     return pixels, sector.home(tokens)
 
 
-@dataclass(eq=False)
 class SectorWatch:
     """Follows a stream's geometry, frame by frame, and says which of ``sizes`` serves each.
 
@@ -124,13 +123,16 @@ class SectorWatch:
     outgrows every size, and where the geometry changes, learning starts again.
     """
 
-    sizes: tuple[int, ...]
-    grid: Grid
-    preset: Sector | None = None
-
-    def __post_init__(self) -> None:
+    def __init__(self, sizes: Sequence[int], grid: Grid, preset: Sector | None = None) -> None:
         """Start to learn."""
-        self._start(None)
+        self.sizes = sorted(sizes)
+        self.grid = grid
+        self.preset = preset
+        self._geometry: Hashable = None
+        self._brightest: Levels = self._known()
+        self._seen = 0
+        self._settled = False
+        self._chosen: tuple[int, Home] | None = None
 
     def choose(self, pixels: Levels, geometry: Hashable) -> tuple[int, Home] | None:
         """(tokens, home) for this frame, ``None`` for the whole model. ``geometry`` is what tells two of them apart."""
@@ -150,35 +152,32 @@ class SectorWatch:
         return self._chosen
 
     def _start(self, geometry: Hashable) -> None:
-        known = np.zeros(self.grid, np.bool_) if self.preset is None else self.preset.inside
-        self._geometry: Hashable = geometry
-        self._brightest: Levels = np.where(known, 255, 0).astype(np.uint8)
-        self._seen = 0
-        self._settled = False
-        self._chosen: tuple[int, Home] | None = None
+        self._geometry, self._brightest = geometry, self._known()
+        self._seen, self._settled, self._chosen = 0, False, None
+
+    def _known(self) -> Levels:
+        inside = np.zeros(self.grid, np.bool_) if self.preset is None else self.preset.inside
+        return np.where(inside, 255, 0).astype(np.uint8)
 
     def _fitting(self, sector: Sector) -> tuple[int, Home] | None:
-        for tokens in sorted(self.sizes):
+        for tokens in self.sizes:
             if sector.needs <= tokens:
                 return tokens, sector.home(tokens)
         return None
 
 
-@dataclass(eq=False)
 class SectorModels:
     """The models of fewer tokens behind one watch: the smallest that the stream's sector fits scores a frame."""
 
-    models: Mapping[int, Backend]
-    grid: Grid
-    preset: Sector | None = None
-
-    def __post_init__(self) -> None:
-        """Start to watch."""
-        self._watch = SectorWatch(tuple(self.models), self.grid, self.preset)
-        if self.preset is not None and self.preset.needs > max(self.models):
+    def __init__(self, models: Mapping[int, Backend], grid: Grid, preset: Sector | None = None) -> None:
+        """Start to watch. Raises `UsageError` for a preset that fits none of the models."""
+        self.models = models
+        self.grid = grid
+        self._watch = SectorWatch(tuple(models), grid, preset)
+        if preset is not None and preset.needs > max(models):
             raise UsageError(
-                f"the sector asks for {self.preset.needs} tokens, and the bundle's largest such model has "
-                f"{max(self.models)}; convert with --sector-tokens {self.preset.needs}, or leave --sector out"
+                f"the sector asks for {preset.needs} tokens, and the bundle's largest such model has {max(models)}; "
+                f"convert with --sector-tokens {preset.needs}, or leave --sector out"
             )
 
     def choose(self, pixels: Levels, geometry: Hashable) -> tuple[Backend, int, Home] | None:

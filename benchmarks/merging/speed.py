@@ -36,6 +36,8 @@ SCHEDULES = {
     "12": reduction.constant(BASE, 12),
     "24 in every second": reduction.every_second(BASE, 12),
     "16": reduction.constant(BASE, 16),
+    "39 in blocks 3 and 4": reduction.at_once(BASE, 39, 2),
+    "49 in blocks 3 and 4": reduction.at_once(BASE, 49, 2),
 }
 CUT = ("12", "24 in every second")
 
@@ -61,10 +63,10 @@ def main() -> None:
         print(f"| {name} | {tokens:.0f} | {share:.0%} | {np.median(samples):.1f} | {faster:.2f} |")
 
 
-def request(schedule: reduction.Schedule, tensors: np.ndarray, threads: int) -> ov.InferRequest:
-    """A compiled int8 ViT-B/16 that merges by ``schedule``."""
+def request(schedule: reduction.Schedule, tensors: np.ndarray, threads: int, depth: int = 12) -> ov.InferRequest:
+    """A compiled int8 ViT-B/16 that merges by ``schedule``, of its first ``depth`` blocks alone."""
     torch.manual_seed(0)
-    model = vit.ViT(vit.ViTConfig(merge=schedule))
+    model = vit.ViT(vit.ViTConfig(merge=schedule, depth=depth))
     model.initialise(0)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"

@@ -47,11 +47,7 @@ PRUNED: dict[str, pruning.Kind] = {
     "random 0.7": "random",
 }
 DARK = "dark dropped"
-FEW = (
-    WHOLE,
-    *("constant 8", "constant 12", "constant 16", "late 12", "late 16", "late 24"),
-    *("at once, late, 30", "at once, late, 45", "EViT 0.7"),
-)
+FEW = (WHOLE, "constant 12", "EViT 0.7")
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ VALIDATION_FRAMES = 128
 _LEAST_LEFT = 24
 
 # Measured on OpenVINO int8, ViT-B/16, two threads: benchmarks/merging/ways.py.
-_MERGE_SHARE = 0.05
+_MERGE_SHARE = 0.07
 
 
 def constant(config: ViTConfig, r: int, start: int = 0) -> Schedule:

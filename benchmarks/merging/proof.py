@@ -98,7 +98,8 @@ def _right(said: Said, scores: Scores, truth: Truth) -> dict[str, Any]:
 
 def kept(variant: Variant, trained: Trained, frames: FrameSet, scratch: Path) -> Said:
     """What the variant says, from ``scratch`` where it has been asked before."""
-    path = scratch / f"{trained.sha256[:12]}-{frames.key}-{variant.name.replace(' ', '_')}.npz"
+    name = (variant.kept_as or variant.name).replace(" ", "_")
+    path = scratch / f"{trained.sha256[:12]}-{frames.key}-{name}.npz"
     if path.exists():
         with np.load(path) as held:
             return Said(held["logits"], held["maps"])

@@ -52,13 +52,17 @@ FEW = (WHOLE, "constant 12", "EViT 0.7")
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One way to save. ``cost`` is of a set's images, since how much is dark differs by frame."""
+    """One way to save. ``cost`` is of a set's images, since how much is dark differs by frame.
+
+    ``kept_as`` is a name that no other bundle has.
+    """
 
     name: str
     family: Family
     say: Callable[[FrameSet], Said]
     cost: Callable[[Images], Cost]
     schedule: Schedule = ()
+    kept_as: str = ""
 
 
 def variants(trained: Trained, batch: int, *, few: bool) -> list[Variant]:
@@ -83,7 +87,8 @@ def matched(config: ViTConfig, kind: str, r: int) -> Schedule:
 
 def bundle_variant(path: Path, trained: Trained, known: list[Variant]) -> Variant | None:
     """An int8 bundle of this checkpoint on its engine, or ``None`` where it is another's."""
-    manifest = open_bundle(path).manifest
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
     if manifest.checkpoint.sha256 != trained.sha256:
         return None
     same = [each.name for each in known if each.family in ("whole", "merged") and _same(each.schedule, manifest.merge)]
@@ -96,6 +101,7 @@ def bundle_variant(path: Path, trained: Trained, known: list[Variant]) -> Varian
         lambda frames: _said_by_engine(path, manifest, frames),
         lambda _: _cost(trained.config, schedule),
         schedule,
+        f"int8 {bundle.digest[:12]}",
     )
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -22,7 +22,7 @@ from vmeg_edge.errors import ParityError, UsageError
 from vmeg_edge.frames import Frame
 from vmeg_edge.gate import PLANE_GATE
 from vmeg_edge.golden import Golden
-from vmeg_edge.manifest import Artefact, Manifest, Precision
+from vmeg_edge.manifest import Artefact, Manifest, Precision, SizedModel
 
 from .calibration import PHANTOMS, Sets, gather
 from .candidates import Candidate, FloatPrecision, Report, Workshop, candidates, check_targets
@@ -33,7 +33,7 @@ from .orientation import fit_direction
 from .origin import Origin, Training, Weights, from_bundle, from_checkpoint
 from .plane_gate_fit import FittedGate, fit_gate, gate_frames, gated, warning_of
 from .reduced import merging_of, variants
-from .sized import check_sizes, sized_models, with_sized
+from .sized import Whole, check_sizes, sized_models
 from .token_reduction import Reduction, check_frames
 from .tools import tool_versions
 
@@ -156,19 +156,25 @@ def convert(
     manifest = source_model.manifest
     if failed:
         return Conversion(place, "", manifest, tuple(rows), warnings, failed)
-    sized = sized_models(
-        origin, source_model, kept, sector_tokens, precision, sets, tensors, direction, quantization.float_precision,
-        report,
-    )  # fmt: skip
+    whole = Whole(
+        origin=origin,
+        merge=manifest.merge,
+        kept={target: row.candidate for target, row in kept.items()},
+        precision=precision,
+        float_precision=quantization.float_precision,
+        sets=sets,
+        tensors=tensors,
+        direction=direction,
+        report=report,
+    )
+    sized = sized_models(whole, sector_tokens)
     warnings = (*warnings, *sized.warnings)
     given = (*quantization.sources, *(() if frames is None else (frames,)))
     fitted = _plane_gate(source_model, given, report) if plane_gate else FittedGate(why="left out at conversion")
     warnings = (*warnings, *warning_of(fitted, manifest, asked=plane_gate))
     manifest = manifest.model_copy(
         update={
-            "artefacts": {
-                target: with_sized(_artefact(kept[target], rows), sized.models.get(target, ())) for target in chosen
-            },
+            "artefacts": {target: _artefact(kept[target], rows, sized.models[target]) for target in chosen},
             "calibration": None if sets is None else sets.entry(),
             "tools": {**manifest.tools, **tool_versions(chosen)},
         }
@@ -182,8 +188,9 @@ def convert(
     files[GOLDEN] = (origin.golden or _golden(pictures, logits, truth.heat_maps)).to_bytes()
     if direction is not None:
         files[DIRECTION] = _npy(direction)
+    told = {"reference": logits, **{target: row.logits for target, row in kept.items()}, **sized.logits}
     rows = [*rows, *sized.rows]
-    files[PARITY] = _parity_file(manifest, rows, origin.reference_name, logits, frames is not None)
+    files[PARITY] = _parity_file(manifest, rows, origin.reference_name, told, frames is not None)
     digest = write_bundle(out, manifest, files, replace=replace)
     return Conversion(place, digest, manifest, tuple(rows), warnings)
 
@@ -261,8 +268,8 @@ def _baselines(made: Sequence[Candidate], origin: Origin) -> dict[str, Candidate
         return {target: candidates(target, "float32", shop)[0] for target in sorted(targets)}
 
 
-def _artefact(row: Row, rows: Sequence[Row]) -> Artefact:
-    return row.candidate.artefact.model_copy(update={"reason": reason_for(row, rows)})
+def _artefact(row: Row, rows: Sequence[Row], sized: tuple[SizedModel, ...]) -> Artefact:
+    return row.candidate.artefact.model_copy(update={"reason": reason_for(row, rows), "sized": sized})
 
 
 def _frames_of(golden: Golden) -> list[Frame]:
@@ -279,7 +286,11 @@ def _golden(pictures: Sequence[Frame], logits: npt.NDArray[np.float32], maps: np
 
 
 def _parity_file(
-    manifest: Manifest, rows: Sequence[Row], reference: str, logits: npt.NDArray[np.float32], given: bool
+    manifest: Manifest,
+    rows: Sequence[Row],
+    reference: str,
+    logits: Mapping[str, npt.NDArray[np.float32]],
+    given: bool,
 ) -> bytes:
     """The table as JSON, with every frame's logits: parity under another decision rule can be worked out from them."""
     origins = [manifest.golden_origin]
@@ -291,7 +302,7 @@ def _parity_file(
         origins.append(f"{manifest.calibration.validation_frames} validation frames")
     content = {
         "reference": reference,
-        "frames": len(logits),
+        "frames": len(logits["reference"]),
         "frames_origin": ", ".join(origins),
         "merge": list(manifest.merge),
         "machine": {
@@ -300,14 +311,7 @@ def _parity_file(
             "cpu_features": kernels.describe()["cpu_features"],
         },
         "artefacts": [row.to_json() for row in rows],
-        "logits": {
-            "reference": np.round(logits.astype(np.float64), 6).tolist(),
-            **{
-                row.candidate.target: np.round(row.logits.astype(np.float64), 6).tolist()
-                for row in rows
-                if row.status == "kept" and row.candidate.tokens is None
-            },
-        },
+        "logits": {name: np.round(said.astype(np.float64), 6).tolist() for name, said in logits.items()},
     }
     return (json.dumps(content, indent=1) + "\n").encode()
 

@@ -149,15 +149,16 @@ def _parity_under(manifest: Manifest, data: bytes, origin: str) -> bytes:
     if not {"reference", *manifest.artefacts} <= stored.keys():
         raise UsageError(f"{origin}: its parity.json holds no logits to prove another rule by; convert it again")
     for row in content.get("artefacts", []):
-        target = row.get("target")
+        target, tokens = row.get("target"), row.get("tokens")
         if row.get("status", "kept") != "kept" or target not in stored:
             continue
-        sides = [np.asarray(stored[name], np.float32) for name in ("reference", target)]
+        names = ("reference", target) if tokens is None else (f"reference-{tokens}", f"{target}-{tokens}")
+        sides = [np.asarray(stored[name], np.float32) for name in names]
         flat = np.zeros((len(sides[0]), 1, 1), np.float32)
         parity = compare(*(judged(side, flat, manifest) for side in sides))
         old = {name: row[name] for name in parity.to_json() if name.startswith(("heatmap", "peak"))}
         parity = replace(parity, **old)
-        failures = gate(parity, row["precision"], merged=manifest.merged)
+        failures = gate(parity, row["precision"], merged=manifest.merged or tokens is not None)
         if failures:
             raise ParityError(
                 f"the rule was not written: under it {row['precision']} on {target} fails its gate: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmeg_edge.errors import UsageError
-from vmeg_edge.manifest import Artefact, Precision, SizedModel
+from vmeg_edge.manifest import Precision, SizedModel
 from vmeg_edge.sector import REGISTERS
 
 from .calibration import Sets
@@ -19,129 +19,118 @@ from .candidates import Candidate, FloatPrecision, Report, Workshop, candidates
 from .control import Control
 from .feeds import by_sector, seen_by
 from .measure import Bar, Row, judged, maps_of, measure, settle
-from .origin import Merging, Origin
+from .origin import Origin
 from .reduced import merging_of
 from .token_reduction import Schedule
 
 Tensors = npt.NDArray[np.uint8]
+OPTION = "--sector-tokens"
 _LEAST = 16
 
 
 @dataclass(frozen=True, eq=False)
+class Whole:
+    """The whole model that sized ones stand beside, and what they are made from and held against.
+
+    ``origin`` is the reference, which shares and merges nothing, and ``merge`` what is merged beside; ``kept`` is each
+    target's candidate; ``tensors`` are the frames of the gate, blackened from the edge in where a size asks for it.
+    """
+
+    origin: Origin
+    merge: Schedule
+    kept: Mapping[str, Candidate]
+    precision: Precision
+    float_precision: FloatPrecision
+    sets: Sets | None
+    tensors: Tensors
+    direction: npt.NDArray[np.float32] | None
+    report: Report
+
+
+@dataclass(frozen=True, eq=False)
 class Sized:
-    """What was made: each target's models with their files, a row of figures for each, and what to warn of."""
+    """What was made: each target's models with their files, a row of figures for each, and what to warn of.
 
-    models: dict[str, tuple[SizedModel, ...]]
-    files: dict[str, bytes]
+    ``logits`` of the frames as each size sees them: ``reference-TOKENS``, and ``TARGET-TOKENS`` of what was kept.
+    """
+
+    models: Mapping[str, tuple[SizedModel, ...]]
+    files: Mapping[str, bytes]
     rows: tuple[Row, ...]
+    logits: Mapping[str, npt.NDArray[np.float32]]
     warnings: tuple[str, ...]
-
-
-NOTHING = Sized({}, {}, (), ())
 
 
 def check_sizes(origin: Origin, sizes: Sequence[int], targets: Sequence[str]) -> None:
     """Refuse before any work is done what cannot be made. Raises `UsageError`."""
     if not sizes:
         return
-    patches = merging_of(origin, "--sector-tokens").config.grid ** 2
+    patches = merging_of(origin, OPTION).config.grid ** 2
     wrong = [size for size in sizes if not _LEAST <= size < patches]
     if wrong:
         raise UsageError(
-            f"--sector-tokens {wrong[0]}: give {_LEAST} to {patches - 1}; the model has {patches} patches, and those "
-            f"outside the sector share at least {REGISTERS} tokens"
+            f"{OPTION} {wrong[0]}: give {_LEAST} to {patches - 1}; the model has {patches} patches, and those outside "
+            f"the sector share at least {REGISTERS} tokens"
         )
     if "tensorrt" in targets:
-        raise UsageError("--sector-tokens serves onnxruntime and openvino; convert for tensorrt by itself")
+        raise UsageError(f"{OPTION} serves onnxruntime and openvino; convert for tensorrt by itself")
 
 
-def sized_models(
-    origin: Origin,
-    chosen: Origin,
-    kept: dict[str, Row],
-    sizes: Sequence[int],
-    precision: Precision,
-    sets: Sets | None,
-    tensors: Tensors,
-    direction: npt.NDArray[np.float32] | None,
-    float_precision: FloatPrecision,
-    report: Report,
-) -> Sized:
-    """For each of ``sizes`` and each target the fastest model that passes; one that does not is left out, with a word.
-
-    ``chosen`` says what is merged beside, ``origin`` is the reference that shares and merges nothing, and scores the
-    very pixels that a sized model sees: ``tensors``, blackened from the edge in as far as their sector does not fit.
-    """
-    if not sizes:
-        return NOTHING
-    merging = merging_of(origin, "--sector-tokens")
-    models: dict[str, list[SizedModel]] = {target: [] for target in kept}
+def sized_models(whole: Whole, sizes: Sequence[int]) -> Sized:
+    """For each size and each target the fastest model that passes; one that does not is left out, with a word."""
+    models: dict[str, list[SizedModel]] = {target: [] for target in whole.kept}
     files: dict[str, bytes] = {}
     rows: list[Row] = []
+    logits: dict[str, npt.NDArray[np.float32]] = {}
     warnings: list[str] = []
     for tokens in sorted(set(sizes)):
-        report(f"making the models of {tokens} tokens")
-        made, bar = _of_size(
-            origin, merging, chosen.manifest.merge, tokens, kept, precision, sets, tensors, direction, float_precision,
-            report,
-        )  # fmt: skip
-        found = settle(measure(made, bar))
+        whole.report(f"making the models of {tokens} tokens")
+        measured, logits[f"reference-{tokens}"] = _measured(whole, tokens)
+        found = settle(measured)
         rows += found
-        for target in kept:
-            best = next((row for row in found if row.candidate.target == target and row.status == "kept"), None)
+        for target in whole.kept:
+            own = [row for row in found if row.candidate.target == target]
+            best = next((row for row in own if row.status == "kept"), None)
             if best is None:
-                reasons = "; ".join(f for row in found if row.candidate.target == target for f in row.failures)
+                reasons = "; ".join(failure for row in own for failure in row.failures)
                 warnings.append(f"no model of {tokens} tokens on {target}: {reasons}")
                 continue
             models[target].append(SizedModel(tokens=tokens, files=best.candidate.artefact.files))
             files |= best.candidate.files
-    return Sized({target: tuple(found) for target, found in models.items()}, files, tuple(rows), tuple(warnings))
+            logits[f"{target}-{tokens}"] = best.logits
+    by_target = {target: tuple(made) for target, made in models.items()}
+    return Sized(by_target, files, tuple(rows), logits, tuple(warnings))
 
 
-def with_sized(artefact: Artefact, models: tuple[SizedModel, ...]) -> Artefact:
-    """The artefact with its sized models."""
-    return artefact.model_copy(update={"sized": models})
-
-
-def _of_size(
-    origin: Origin,
-    merging: Merging,
-    merge: Schedule,
-    tokens: int,
-    kept: dict[str, Row],
-    precision: Precision,
-    sets: Sets | None,
-    tensors: Tensors,
-    direction: npt.NDArray[np.float32] | None,
-    float_precision: FloatPrecision,
-    report: Report,
-) -> tuple[list[Candidate], Bar]:
-    """The candidates of one size, and what they are held against."""
+def _measured(whole: Whole, tokens: int) -> tuple[list[Row], npt.NDArray[np.float32]]:
+    """The candidates of one size on frames as they see them, and the reference's logits of the same."""
+    origin, sets = whole.origin, whole.sets
     manifest = origin.manifest
     feed = by_sector(tokens, manifest.explanation.grid)
+    tensors = seen_by(feed, whole.tensors)
     control = None
     if sets is not None:
-        control = Control(manifest, sets.control, origin.reference(seen_by(feed, sets.control))[0])
+        sets = replace(sets, calibration=seen_by(feed, sets.calibration), control=seen_by(feed, sets.control))
+        control = Control(manifest, sets.control, origin.reference(sets.control)[0])
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "float32.onnx"
-        model.write_bytes(merging.onnx(merge, tokens))
-        shop = Workshop(model, manifest, Path(scratch), sets, control, report, float_precision, feed)
-        made = [_named(one, tokens) for target in kept for one in candidates(target, precision, shop)]
-    logits, activations = origin.reference(seen_by(feed, tensors))
-    truth = judged(logits, maps_of(activations, manifest, direction), manifest)
-    whole = {target: row.candidate for target, row in kept.items()}
-    return made, Bar(manifest, tensors, truth, direction, whole, reduced=True, feed=feed)
+        model.write_bytes(merging_of(origin, OPTION).onnx(whole.merge, tokens))
+        shop = Workshop(model, manifest, Path(scratch), sets, control, whole.report, whole.float_precision, feed)
+        made = [_named(one, tokens) for target in whole.kept for one in candidates(target, whole.precision, shop)]
+    logits, activations = origin.reference(tensors)
+    truth = judged(logits, maps_of(activations, manifest, whole.direction), manifest)
+    bar = Bar(manifest, tensors, truth, whole.direction, whole.kept, reduced=True, feed=feed)
+    return measure(made, bar), logits
 
 
 def _named(candidate: Candidate, tokens: int) -> Candidate:
     """The candidate with its size in its recipe and in its files' names, which lie beside the whole model's."""
     names = {name: f"{PurePath(name).stem}-{tokens}{PurePath(name).suffix}" for name in candidate.files}
+    files = tuple(names[name] for name in candidate.artefact.files)
     return replace(
         candidate,
         recipe=f"{candidate.recipe}, {tokens} tokens",
-        artefact=candidate.artefact.model_copy(
-            update={"files": tuple(names[name] for name in candidate.artefact.files)}
-        ),
+        artefact=candidate.artefact.model_copy(update={"files": files}),
         files={names[name]: data for name, data in candidate.files.items()},
         tokens=tokens,
     )

@@ -87,6 +87,7 @@ def load(
     if tuned is not None:
         placement = replace(placement, threads=int(tuned["threads"]))
     opened = open_backend(name, manifest, files, placement)
+    models = None
     try:
         models = None if sector == "off" else _sized(bundle, name, placement, folder, sector)
         scorer = Scorer(
@@ -105,6 +106,8 @@ def load(
             scorer.skip_self_test()
     except BaseException:
         opened.close()
+        if models is not None:
+            models.close()
         raise
     return scorer
 

@@ -103,14 +103,15 @@ def fitted(pixels: Levels, tokens: int, grid: Grid) -> tuple[Levels, Home]:
         raise UsageError(f"a model of {tokens} tokens sees nothing; give more than {REGISTERS}")
     away = np.hypot(*np.ogrid[(1 - rows) / 2 : rows / 2, (1 - columns) / 2 : columns / 2])
     order = np.argsort(-away, axis=None, kind="stable")
-    sector = Sector.seen(brightest_of(pixels, grid))
+    brightest = brightest_of(pixels, grid)
+    sector = Sector.seen(brightest)
     if sector.needs > tokens:
         pixels = pixels.copy()
         cells = pixels.reshape(rows, pixels.shape[1] // rows, columns, pixels.shape[2] // columns, 3)
         for place in order:
             row, column = divmod(int(place), columns)
-            cells[row, :, column] = 0
-            sector = Sector.seen(brightest_of(pixels, grid))
+            cells[row, :, column] = brightest[row, column] = 0
+            sector = Sector.seen(brightest)
             if sector.needs <= tokens:
                 break
     return pixels, sector.home(tokens)

@@ -66,7 +66,8 @@ def phantoms(seed: int, count: int, spec: Input, grid: Grid, scratch: Path) -> F
     size = f"{spec.width}x{spec.height}-{spec.resize}-{grid[0]}x{grid[1]}"
     path = scratch / f"phantoms-{seed}-{count}-{size}.npz"
     if not path.exists():
-        _save(path, _rendered(seed, count, spec, grid))
+        images, truth = _rendered(seed, count, spec, grid)
+        _save(path, images, truth)
     with np.load(path) as kept:
         truth = Truth(**{field.name: kept[field.name] for field in fields(Truth)})
         return FrameSet("phantoms", f"{count} phantoms of the set {seed}", kept["images"], truth)
@@ -88,7 +89,7 @@ def real(data: Path, spec: Input, cine_frames: int) -> FrameSet:
     return FrameSet("real frames", about, np.stack(images))
 
 
-def _rendered(seed: int, count: int, spec: Input, grid: Grid) -> dict[str, npt.NDArray[np.generic]]:
+def _rendered(seed: int, count: int, spec: Input, grid: Grid) -> tuple[Images, Truth]:
     images = np.empty((count, spec.height, spec.width), np.uint8)
     dilated = np.empty(count, np.bool_)
     inside, near = np.empty((count, *grid), np.bool_), np.empty((count, *grid), np.bool_)
@@ -100,7 +101,7 @@ def _rendered(seed: int, count: int, spec: Input, grid: Grid) -> dict[str, npt.N
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 print(f"phantoms: {index + 1}/{count}", file=sys.stderr, flush=True)
-    return {"images": images, "dilated": dilated, "inside": inside, "near": near}
+    return images, Truth(dilated, inside, near)
 
 
 def _one(seed: int, spec: Input, grid: Grid, index: int) -> tuple[Images, bool, Bools, Bools]:
@@ -122,9 +123,9 @@ def _cells(mask: Bools, region: Region, grid: Grid) -> Bools:
     return np.array([[holds(mask, (x, y)) for x in xs] for y in ys])
 
 
-def _save(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
+def _save(path: Path, images: Images, truth: Truth) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.stem}.part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]
+    np.savez(part, images=images, dilated=truth.dilated, inside=truth.inside, near=truth.near)
     os.replace(part, path)

@@ -80,10 +80,10 @@ def test_schedules_take_what_they_say() -> None:
     assert list(tokens_by_block(BASE, constant(BASE, 8)))[-1] == (197 - 11 * 8, 197 - 12 * 8)
 
 
-def test_of_equal_arithmetic_fewer_merges_cost_less() -> None:
-    often, seldom = constant(BASE, 1, 11), at_once(BASE, 1, 10)
-    assert arithmetic(BASE, often) > arithmetic(BASE, seldom)
-    assert cost(BASE, often) < cost(BASE, seldom)
+def test_a_merge_that_saves_less_than_it_costs_is_dearer() -> None:
+    once, twice = constant(BASE, 1, 11), at_once(BASE, 1, 10)
+    assert arithmetic(BASE, once) > arithmetic(BASE, twice)
+    assert cost(BASE, once) < cost(BASE, twice)
     assert cost(BASE, ()) == arithmetic(BASE, ())
 
 

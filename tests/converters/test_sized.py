@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime
 import openvino
@@ -15,6 +16,7 @@ import torch
 from vmeg_edge.converters.architectures.token_merging import shared
 from vmeg_edge.converters.architectures.vit import ViT, ViTConfig
 from vmeg_edge.converters.bundle_from_model import Conversion, Quantization, convert
+from vmeg_edge.converters.decision_fit import _parity_under
 from vmeg_edge.converters.onnx_from_checkpoint import export, reference
 from vmeg_edge.converters.origin import Training
 
@@ -120,6 +122,9 @@ def test_a_bundle_holds_its_sized_models_and_serves_by_them(
     assert {row.candidate.tokens for row in sized} == {28, 32}
     held = json.loads((tmp_path / "s.vmeg" / "parity.json").read_text())
     assert {row["tokens"] for row in held["artefacts"]} == {None, 28, 32}
+    again = json.loads(_parity_under(done.manifest, json.dumps(held).encode(), "here"))
+    for row, before in zip(again["artefacts"], held["artefacts"], strict=True):
+        assert row["max_abs_dp"] == pytest.approx(before["max_abs_dp"], abs=1e-5)
     frames = cone(LEARNT_FROM + 4)
     truth, _ = reference(_whole(checkpoint), mean=MEAN, std=STD)(frames)
     expected = torch.from_numpy(truth).softmax(dim=1).numpy()[:, 1]
@@ -202,3 +207,25 @@ def _whole(checkpoint: Path) -> Any:
     from vmeg_edge.converters.checkpoint import load
 
     return load(checkpoint).model()
+
+
+def test_from_the_command_line_to_a_stream(checkpoint: Path, tmp_path: Path, vmeg_edge: Any) -> None:
+    where = [checkpoint, "--out", tmp_path / "s.vmeg", "--no-plane-gate", "--abstain", "0.25,0.75"]
+    made = vmeg_edge(
+        "convert", *where, "--mean", "0.25,0.25,0.25", "--std", "0.25,0.25,0.25", "--sector-tokens", "28", "--json"
+    )
+    assert made.code == 0, made.err
+    assert json.loads(made.out)["sized"] == {"onnxruntime": [28]}
+    writer = cv2.VideoWriter(str(tmp_path / "cone.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20, (96, 96))
+    for frame in cone(LEARNT_FROM + 4):
+        writer.write(frame)
+    writer.release()
+    stream = ["stream", tmp_path / "cone.avi", "--bundle", tmp_path / "s.vmeg", "--out", tmp_path / "out.jsonl"]
+    ran = vmeg_edge(*stream, "--sector", "auto")
+    assert ran.code == 0, ran.err
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["tokens"] for line in lines if "tokens" in line] == [None] * LEARNT_FROM + [28] * 4
+    for wrong in ("nowhere.png", str(checkpoint)):
+        ran = vmeg_edge(*stream[:4], "--sector", wrong)
+        assert ran.code != 0
+        assert "no picture that can be read" in ran.err

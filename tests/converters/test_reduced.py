@@ -193,7 +193,7 @@ def test_a_network_without_tokens_is_refused(tmp_path: Path) -> None:
 
     path = tmp_path / "r.pt"
     torch.save(make_resnet_state_dict(), path)
-    with pytest.raises(UsageError, match="merges a ViT's tokens, and this is a ResNet"):
+    with pytest.raises(UsageError, match="is for a ViT's tokens, and this is a ResNet"):
         converted(path, tmp_path / "x.vmeg", 3)
 
 

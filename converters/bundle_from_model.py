@@ -107,10 +107,10 @@ def convert(
     validation part of the calibration sources. The golden frames are phantoms unless ``golden`` names a source; a
     bundle brings its own.
 
-    ``reduce_tokens`` lets a ViT merge tokens: so many in each block, or ``auto``, the cheapest of `schedules` whose
-    artefacts all pass. The reference merges none. For each of ``sector_tokens`` a further model is made, for streams
-    whose dark patches outside the sector share tokens (`vmeg_edge.sector`); one that fails the gate is left out, and
-    the warnings say so.
+    ``reduce_tokens`` lets a ViT merge tokens: as many in the mean as ToMe's r of so many a block (`tapering`), or
+    ``auto``, the cheapest of `schedules` whose artefacts all pass. The reference merges none. For each of
+    ``sector_tokens`` a further model is made, for streams whose dark patches outside the sector share tokens
+    (`vmeg_edge.sector`); one that fails the gate is left out, and the warnings say so.
 
     The plane gate is fitted on the calibration sources and on ``frames``; where neither is given, a bundle keeps the
     gate that it has, and others get one that is fitted on phantoms. Without one (``plane_gate=False``, or too few

@@ -16,7 +16,7 @@ from .candidates import Report
 from .control import Control
 from .measure import judged, maps_of
 from .origin import Merging, Origin
-from .token_reduction import Reduction, Schedule, arithmetic, constant, cost, mean_tokens, schedules
+from .token_reduction import Reduction, Schedule, arithmetic, asked, cost, mean_tokens, schedules
 
 Direction = npt.NDArray[np.float32] | None
 
@@ -36,7 +36,7 @@ def variants(
         return
     merging = merging_of(origin)
     if reduction != "auto":
-        yield _merged(origin, merging, constant(merging.config, reduction), report)
+        yield _merged(origin, merging, asked(merging.config, reduction), report)
         return
     if control is None:
         raise AssertionError("auto has frames: check_frames sees to it")

@@ -8,6 +8,7 @@ goes on with the next.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Literal, TypeAlias
 
 from vmeg_edge.errors import UsageError
@@ -23,7 +24,18 @@ VALIDATION_FRAMES = 128
 _LEAST_LEFT = 24
 
 # Measured on OpenVINO int8, ViT-B/16, two threads: benchmarks/merging/ways.py.
-_MERGE_SHARE = 0.07
+_MERGE_SHARE = 0.12
+
+
+def tapering(config: ViTConfig, r: int, start: int = 1) -> Schedule:
+    """The same share of the tokens in each of a few blocks from ``start`` on, and no more after them.
+
+    As many tokens in the mean as ToMe's ``r`` in each block (`constant`) leaves. A third of the blocks take part, three
+    at least. What merges in the first block changes now and then a frame's score altogether; what merges in the last
+    ones saves next to nothing (benchmarks/merging/schedules.py).
+    """
+    wanted = mean_tokens(config, constant(config, r))
+    return min(_tapering(config, start), key=lambda schedule: abs(mean_tokens(config, schedule) - wanted))
 
 
 def constant(config: ViTConfig, r: int, start: int = 0) -> Schedule:
@@ -31,41 +43,39 @@ def constant(config: ViTConfig, r: int, start: int = 0) -> Schedule:
     return _feasible(config, [r if block >= start else 0 for block in range(config.depth)])
 
 
-def most(config: ViTConfig) -> int:
-    """The most tokens that every block can merge: with more, `constant` takes fewer in the last ones."""
-    return max(r for r in range(config.grid**2 // 2 + 1) if constant(config, r) == (r,) * config.depth)
-
-
 def decreasing(config: ViTConfig, r: int, start: int = 0) -> Schedule:
-    """From ``2 r`` tokens in block ``start`` down to none in the last, the same sum as `constant`."""
+    """From ``2 r`` tokens in block ``start`` down to none in the last, the same sum as `constant` (ToMe's too)."""
     span = max(config.depth - 1 - start, 1)
     left = range(config.depth - 1, -1, -1)
     return _feasible(config, [round(2 * r * n / span) if n <= span else 0 for n in left])
 
 
-def every_second(config: ViTConfig, r: int, start: int = 0) -> Schedule:
-    """``2 r`` tokens in every second block from ``start`` on: half as many merges to pay for."""
-    return _feasible(
-        config, [2 * r if block >= start and (block - start) % 2 == 0 else 0 for block in range(config.depth)]
-    )
+def asked(config: ViTConfig, r: int) -> Schedule:
+    """What ``--reduce-tokens R`` means: `tapering`. Raises `UsageError` where there are not so many tokens."""
+    limit = most(config)
+    if r > limit:
+        mend = f"give {limit} or fewer" if limit else "give a larger image size"
+        raise UsageError(
+            f"--reduce-tokens {r}: a {config.name} at {config.image_size} pixels has {config.grid**2} tokens, and can "
+            f"merge {limit} a block in the mean of its {config.depth}; {mend}"
+        )
+    return tapering(config, r)
 
 
-def at_once(config: ViTConfig, r: int, start: int = 0) -> Schedule:
-    """``r`` tokens in block ``start`` and ``r`` in the next, and no more: two merges to pay for."""
-    return _feasible(config, [r if start <= block <= start + 1 else 0 for block in range(config.depth)])
+def most(config: ViTConfig) -> int:
+    """The largest ``r`` whose tokens in the mean `tapering` can still reach."""
+    least = min(mean_tokens(config, schedule) for schedule in _tapering(config, 1))
+    reached = (mean_tokens(config, constant(config, r)) for r in range(1, config.grid**2 // 2 + 1))
+    return sum(least <= mean < mean_tokens(config, ()) for mean in reached)
 
 
 def schedules(config: ViTConfig) -> dict[str, list[Schedule]]:
-    """What the search tries, by kind and first block: each a ladder from the cheapest schedule (`cost`) up.
-
-    The first blocks' keys tell least about what a token shows: the same merges cost less agreement later on.
-    """
-    steps = range(config.grid**2 // 2, 0, -1)
-    kinds = {"constant": constant, "decreasing": decreasing, "every second": every_second, "at once": at_once}
+    """What the search tries, by kind and first block: each a ladder from the cheapest schedule (`cost`) up."""
+    kinds = {"tapering": (tapering, (1, 2)), "constant": (constant, (0, 1)), "decreasing": (decreasing, (0, 1))}
     ladders = {}
-    for start in sorted({0, config.depth // 6, config.depth // 4, config.depth // 3}):
-        for name, kind in kinds.items():
-            made = {schedule for r in steps if any(schedule := kind(config, r, start))}
+    for name, (kind, starts) in kinds.items():
+        for start in starts:
+            made = {schedule for r in range(1, config.grid**2 // 2 + 1) if any(schedule := kind(config, r, start))}
             ladders[f"{name} from block {start}"] = sorted(made, key=lambda schedule: cost(config, schedule))
     return ladders
 
@@ -112,8 +122,24 @@ def check_frames(reduction: Reduction, found: int) -> None:
 
 
 def fitting(config: ViTConfig, schedule: Schedule) -> Schedule:
-    """``schedule`` of a larger number of tokens, as far as ``config`` has them."""
-    return _feasible(config, list(schedule)) if schedule else ()
+    """``schedule`` of a model with a token for each patch, in the same shares of the tokens that ``config`` has."""
+    return _feasible(config, [round(r * config.tokens / config.grid**2) for r in schedule]) if schedule else ()
+
+
+@cache
+def _tapering(config: ViTConfig, start: int) -> tuple[Schedule, ...]:
+    """Every share up to one half that leaves `_LEAST_LEFT`, in steps of a half per cent."""
+    count = min(max(3, config.depth // 3), config.depth)
+    first = min(start, config.depth - count)
+    blocks = range(first, first + count)
+    made = []
+    for step in range(101):
+        wanted, left = [0] * config.depth, config.tokens
+        for block in blocks:
+            wanted[block] = round(left * step / 200)
+            left -= wanted[block]
+        made.append(tuple(wanted))
+    return tuple(schedule for schedule in made if _feasible(config, list(schedule)) == schedule)
 
 
 def _feasible(config: ViTConfig, wanted: list[int]) -> Schedule:

@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from kinds import every_second
 from vmeg_edge.converters import token_reduction as reduction
 from vmeg_edge.converters.architectures import vit
 from vmeg_edge.converters.architectures.token_merging import Tokens
@@ -32,14 +33,14 @@ FRAMES = 16
 WARM_UP = 5
 SCHEDULES = {
     "none": (),
-    "8": reduction.constant(BASE, 8),
-    "12": reduction.constant(BASE, 12),
-    "24 in every second": reduction.every_second(BASE, 12),
-    "16": reduction.constant(BASE, 16),
-    "39 in blocks 3 and 4": reduction.at_once(BASE, 39, 2),
-    "49 in blocks 3 and 4": reduction.at_once(BASE, 49, 2),
+    "12 in each block": reduction.constant(BASE, 12),
+    "24 in every second": every_second(BASE, 12),
+    "as many as 12, tapering": reduction.tapering(BASE, 12),
+    "16": reduction.tapering(BASE, 16),
+    "18": reduction.tapering(BASE, 18),
+    "20": reduction.tapering(BASE, 20),
 }
-CUT = ("12", "24 in every second")
+CUT = ("12 in each block", "24 in every second", "as many as 12, tapering")
 
 
 def main() -> None:
@@ -81,7 +82,7 @@ def request(schedule: reduction.Schedule, tensors: np.ndarray, threads: int, dep
     return ov.Core().compile_model(quantized, "CPU", options).create_infer_request()
 
 
-def cut_away(tokens: Tokens, _: torch.Tensor, r: int) -> Tokens:
+def cut_away(tokens: Tokens, r: int) -> Tokens:
     """The last ``r`` tokens are thrown away: the arithmetic of a merge without the merge."""
     return Tokens(tokens.x[:, :-r])
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import pruning
+from kinds import at_once, every_second
 from proof_frames import FrameSet
 from trained import Images, Said, Trained, progress, said_of
 from vmeg_edge.converters import token_reduction as reduction
@@ -28,18 +29,18 @@ WHOLE = "none"
 ENGINE = "openvino"
 BASE = ViTConfig()
 KINDS: dict[str, Callable[[ViTConfig, int], Schedule]] = {
+    "tapering": reduction.tapering,
     "constant": reduction.constant,
-    "every second": reduction.every_second,
+    "every second": every_second,
     "decreasing": reduction.decreasing,
-    "late": lambda config, r: reduction.constant(config, r, config.depth // 3),
-    "at once, late,": lambda config, r: reduction.at_once(config, r, config.depth // 3),
+    "at once": lambda config, r: at_once(config, r, config.depth // 6),
 }
 MERGED = (
-    *(("constant", r) for r in (4, 8, 12, 16, 24)),
-    *(("every second", r) for r in (8, 12, 16)),
-    *(("decreasing", r) for r in (8, 12)),
-    *(("late", r) for r in (12, 16, 24)),
-    *(("at once, late,", r) for r in (30, 45, 60)),
+    *(("tapering", r) for r in (8, 12, 14, 16, 18, 20)),
+    *(("constant", r) for r in (8, 12, 16, 24)),
+    ("every second", 12),
+    ("decreasing", 12),
+    ("at once", 45),
 )
 PRUNED: dict[str, pruning.Kind] = {
     "EViT 0.7": "attention",

@@ -1,8 +1,11 @@
 """Token merging (ToMe; Bolya et al., ICLR 2023, arXiv 2210.09461) in static shapes, and the way back to the grid.
 
 In a block, between attention and MLP, the tokens are split in two by turns; each of the first half finds the most
-similar of the second by its keys; the ``r`` most similar pairs become one token each, the mean of all patches in it.
-Nothing is dropped: `Tokens.home` says which token a patch went into, so that a heat map has all of its cells.
+similar of the second; the ``r`` most similar pairs become one token each, the mean of all patches in it. Nothing is
+dropped: `Tokens.home` says which token a patch went into, so that a heat map has all of its cells.
+
+Similar is the cosine of the tokens themselves and not, as in ToMe, of their keys: that changes scores a quarter to a
+half less (benchmarks/merging/schedules.py).
 """
 
 from __future__ import annotations
@@ -45,8 +48,8 @@ class Tokens:
         return (x * self.sizes).sum(dim=1) / self.sizes.sum(dim=1)
 
 
-def merged(tokens: Tokens, keys: Tensor, r: int) -> Tokens:
-    """``tokens`` with ``r`` fewer. ``keys`` ``[N, heads, 1 + T, width]`` are those of the attention before.
+def merged(tokens: Tokens, r: int) -> Tokens:
+    """``tokens`` with ``r`` fewer.
 
     The first half takes the even places, ``ceil(T / 2)`` of them; ``r`` is at most as many. The tokens that stay keep
     their order, and the second half follows.
@@ -58,8 +61,7 @@ def merged(tokens: Tokens, keys: Tensor, r: int) -> Tokens:
     n, count = x.shape[0], x.shape[1] - 1
     first, second = (count + 1) // 2, count // 2
     stay = first - r
-    similar = functional.normalize(keys.mean(dim=1)[:, 1:], dim=-1)  # [N, T, width]
-    scores = similar[:, ::2] @ similar[:, 1::2].transpose(1, 2)  # [N, first, second]
+    scores = likeness(x)  # [N, first, second]
     order = scores.amax(dim=-1).topk(first, dim=-1).indices  # [N, first], the most similar before the others
     leaving, staying = order[:, :r], order[:, r:].sort(dim=-1).values
     partner = taken(scores, leaving).argmax(dim=-1)  # [N, r]: where each of them goes
@@ -76,6 +78,15 @@ def merged(tokens: Tokens, keys: Tensor, r: int) -> Tokens:
     now = torch.cat((partner + stay, torch.arange(stay, device=x.device).expand(n, -1)), dim=1)
     place = torch.zeros_like(now).scatter(1, torch.cat((leaving, staying), dim=1), now)  # [N, first]
     return Tokens(x, torch.cat((sizes_a, sizes), dim=1), _moved(tokens.home, place, stay, first, second))
+
+
+def likeness(x: Tensor) -> Tensor:
+    """The cosine of each token of the first half with each of the second, ``[N, first, second]``.
+
+    ``x`` is ``[N, 1 + T, C]``, the class token first.
+    """
+    first, second = (functional.normalize(half, dim=-1) for half in (x[:, 1::2], x[:, 2::2]))
+    return first @ second.transpose(1, 2)
 
 
 def shared(x: Tensor, home: Tensor, tokens: int) -> Tokens:

@@ -139,8 +139,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.dim, 3 * config.dim, bias=config.qkv_bias)
         self.proj = nn.Linear(config.dim, config.dim)
 
-    def forward(self, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``[N, 1 + T, C]`` to the same, and the keys ``[N, heads, 1 + T, width]``.
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """``[N, 1 + T, C]`` to the same.
 
         A token that stands for ``sizes`` ``[N, T, 1]`` patches is attended to as often: the log of it joins its
         logits (ToMe's proportional attention).
@@ -153,7 +153,7 @@ class Attention(nn.Module):
         if sizes is not None:
             logits = logits + functional.pad(sizes.log().transpose(1, 2), (1, 0))[:, None]  # [N, 1, 1, T]
         x = (logits.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, t, c)  # [N, T, C]
-        return self.proj(x), k
+        return cast("Tensor", self.proj(x))
 
 
 class Mlp(nn.Module):
@@ -186,10 +186,9 @@ class Block(nn.Module):
     def forward(self, tokens: Tokens) -> tuple[Tokens, Tensor]:
         """The block's output, and what its ``norm1`` said of its input, ``[N, 1 + T, C]``."""
         seen: Tensor = self.norm1(tokens.x)
-        mixed, keys = self.attn(seen, tokens.sizes)
-        tokens = tokens.with_x(tokens.x + self.drop_path(mixed))
+        tokens = tokens.with_x(tokens.x + self.drop_path(self.attn(seen, tokens.sizes)))
         if self.merge:
-            tokens = merged(tokens, keys, self.merge)
+            tokens = merged(tokens, self.merge)
         return tokens.with_x(tokens.x + self.drop_path(self.mlp(self.norm2(tokens.x)))), seen
 
 

@@ -14,7 +14,7 @@ from vmeg_edge.errors import UsageError
 
 from ..architectures.network import Network
 from ..architectures.vit import ViT, ViTConfig
-from ..token_reduction import constant, most
+from ..token_reduction import asked, most
 from .batches import batches
 from .examples import Examples
 from .recipe import Distillation
@@ -45,27 +45,21 @@ class Teacher:
 
 
 def merging(network: Network, tokens: int) -> Network:
-    """This ViT with ``tokens`` merged away in each block: the same weights, sharing their memory, to be evaluated.
+    """This ViT merging as ``--reduce-tokens`` with ``tokens``: the same weights, sharing memory, to be evaluated.
 
-    Raises `UsageError` for a network that has no tokens, or not so many in its last block.
+    Raises `UsageError` for a network that has no tokens, or not so many.
     """
     config = network.config
     if not isinstance(config, ViTConfig):
         raise UsageError(f"--reduce-tokens merges a ViT's tokens, and this is a {config.name}; leave it out")
-    limit = most(config)
-    if tokens > limit:
-        mend = f"give {limit} or fewer" if limit else "give a larger image size"
-        raise UsageError(
-            f"--reduce-tokens {tokens}: a {config.name} at {config.image_size} pixels has {config.grid**2} tokens, and "
-            f"each of its {config.depth} blocks can merge {limit}; {mend}"
-        )
+    schedule = asked(config, tokens) if tokens else ()
     with torch.device("meta"):
-        made = ViT(replace(config, merge=constant(config, tokens)), cam_layer=network.cam_layer)
+        made = ViT(replace(config, merge=schedule), cam_layer=network.cam_layer)
     return made.with_state(network.state_dict())
 
 
 def further(config: ViTConfig, tokens: int) -> list[int]:
-    """``tokens`` a block, half as many more, and twice as many, as far as the network has them."""
+    """``tokens``, half as many more, and twice as many, as far as the network has them."""
     return sorted({min(tokens * halves // 2, most(config)) for halves in (2, 3, 4)})
 
 

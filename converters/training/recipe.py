@@ -89,7 +89,7 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student that merges ``tokens`` in each block learns from the network that merges none.
+    """What a student that merges as ``convert --reduce-tokens`` with ``tokens`` learns from what merges none.
 
     ``answer_weight``: its class probabilities, softened by ``temperature`` (Hinton et al. 2015, arXiv 1503.02531).
     ``activation_weight``: the activations that Eigen-CAM reads, un-merged to the grid. ``label_weight``: the labels'
@@ -165,7 +165,7 @@ def default_recipe(network: Network, *, from_scratch: bool = False) -> Recipe:
 
 
 def distillation_recipe(tokens: int) -> Recipe:
-    """A light fine-tune of a trained ViT that shall merge ``tokens`` in each block: few epochs at a fifth of the rate.
+    """A light fine-tune of a trained ViT that shall merge: few epochs at a fifth of the rate.
 
     The student is held to the teacher's answers as they are, so nothing blurs them: no drop path, no label smoothing.
     """

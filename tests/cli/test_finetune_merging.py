@@ -59,11 +59,11 @@ def test_a_classifier_is_tuned_and_says_what_that_brought(
     assert (said["recipe"]["drop_path"], said["recipe"]["guidance"]) == (0.0, None)
     merging = said["merging"]
     assert (merging["merge"], merging["part"], merging["frames"]) == ([TOKENS, TOKENS], "test", 8)
-    assert [row["tokens"] for row in merging["agreement"]] == [4, 6]
+    assert [row["tokens"] for row in merging["agreement"]] == [4, 6, 7]
     figures = {"same_decisions", "mean_abs_dp", "activation_cosine"}
     assert all(set(row[side]) == figures for row in merging["agreement"] for side in ("before", "after"))
-    first, second = merging["agreement"]
-    assert first["before"]["activation_cosine"] > second["before"]["activation_cosine"]
+    first, *_, last = merging["agreement"]
+    assert first["before"]["activation_cosine"] > last["before"]["activation_cosine"]
     assert first["before"] != first["after"]
     ranks = [(e["agreement"]["same_decisions"], -e["agreement"]["mean_abs_dp"]) for e in said["history"]]
     assert said["best"]["epoch"] == 1 + ranks.index(max(ranks))
@@ -80,7 +80,7 @@ def test_a_classifier_is_tuned_and_says_what_that_brought(
     )
     assert "the best by agreement with the teacher (same decisions " in read.record.notes[1]
     assert read.record.notes[2] == (
-        f"Tuned for merging 4 tokens in each block; the teacher is c.pt ({sha256[:12]}), which merges none."
+        f"Tuned for merging as with --reduce-tokens 4; the teacher is c.pt ({sha256[:12]}), which merges none."
     )
     assert {name: value.shape for name, value in read.state.items()} == {
         name: value.shape for name, value in checkpoint.load(classifier).state.items()
@@ -151,8 +151,8 @@ def test_the_heads_own_order_of_labels_is_kept(vmeg_edge: Command, quick: list[o
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--reduce-tokens", 7], "has 36 tokens, and each of its 2 blocks can merge 6; give 6 or fewer"),
-        (["--image-size", 32], "can merge 0; give a larger image size"),
+        (["--reduce-tokens", 8], "has 36 tokens, and can merge 7 a block in the mean of its 2; give 7 or fewer"),
+        (["--image-size", 32], "can merge 0 a block in the mean of its 2; give a larger image size"),
         (["--bundle", "b.vmeg"], "--bundle: convert the tuned checkpoint with --reduce-tokens"),
         (["--recipe", "demo"], "leave --recipe demo out"),
         (["--labels", "finding,normal"], "its head tells apart normal, finding, and the labels are finding, normal"),

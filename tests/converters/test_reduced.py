@@ -15,13 +15,14 @@ from vmeg_edge.converters.origin import Training
 from vmeg_edge.converters.token_reduction import (
     Reduction,
     arithmetic,
-    at_once,
     constant,
     cost,
     decreasing,
-    every_second,
+    fitting,
     mean_tokens,
+    most,
     schedules,
+    tapering,
     tokens_by_block,
 )
 
@@ -73,15 +74,48 @@ def test_schedules_take_what_they_say() -> None:
     assert sum(decreasing(BASE, 11)) == 12 * 11
     assert decreasing(BASE, 11, 2)[:3] == (0, 0, 22)
     assert decreasing(BASE, 11)[-1] == 0
-    assert every_second(BASE, 8, 1) == (0, 16) * 6
-    assert at_once(BASE, 60, 2) == (0, 0, 60, 60, *(0,) * 8)
-    assert at_once(BASE, 98, 2)[2:4] == (98, 49)  # no more than the half of what is there
+    assert constant(BASE, 98)[:2] == (98, 49)  # no more than the half of what is there
     assert mean_tokens(BASE, ()) == 197
     assert list(tokens_by_block(BASE, constant(BASE, 8)))[-1] == (197 - 11 * 8, 197 - 12 * 8)
 
 
+def test_tapering_merges_the_same_share_in_four_blocks_and_as_many_in_the_mean() -> None:
+    assert tapering(BASE, 16) == (0, 43, 34, 26, 20, *(0,) * 7)
+    assert tapering(BASE, 16, 2)[:3] == (0, 0, 50)
+    for r in (4, 8, 12, 16, 20):
+        schedule, left = tapering(BASE, r), 196
+        assert mean_tokens(BASE, schedule) == pytest.approx(mean_tokens(BASE, constant(BASE, r)), abs=1.5)
+        shares = []
+        for merge in schedule[1:5]:
+            shares.append(merge / left)
+            left -= merge
+        assert max(shares) - min(shares) < 0.01
+    assert tapering(ViTConfig(depth=24), 4) == (0, *(9, 8, 8, 8, 7, 7, 7, 6), *(0,) * 15)
+
+
+@pytest.mark.parametrize(("depth", "merging"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (4, [1, 2, 3]), (6, [1, 2, 3])])
+def test_a_shallow_network_merges_in_three_blocks_where_it_has_them(depth: int, merging: list[int]) -> None:
+    schedule = tapering(ViTConfig(dim=64, heads=1, depth=depth), 9)
+    assert [block for block, r in enumerate(schedule) if r] == merging
+
+
+def test_the_most_that_tapering_reaches() -> None:
+    for config in (BASE, ViTConfig(dim=192, depth=4, heads=3)):
+        r = most(config)
+        least = mean_tokens(config, tapering(config, 98))
+        assert mean_tokens(config, constant(config, r)) >= least > mean_tokens(config, constant(config, r + 1))
+    assert most(ViTConfig(image_size=64)) == 0  # 16 tokens are too few to begin with
+
+
+def test_a_sectors_model_merges_the_same_shares() -> None:
+    sized = ViTConfig(sector=98)
+    assert fitting(sized, (0, 40, 30, *(0,) * 9)) == (0, 20, 15, *(0,) * 9)
+    assert fitting(BASE, tapering(BASE, 16)) == tapering(BASE, 16)
+    assert fitting(sized, ()) == ()
+
+
 def test_a_merge_that_saves_less_than_it_costs_is_dearer() -> None:
-    once, twice = constant(BASE, 1, 11), at_once(BASE, 1, 10)
+    once, twice = (0,) * 11 + (1,), (0,) * 10 + (1, 1)
     assert arithmetic(BASE, once) > arithmetic(BASE, twice)
     assert cost(BASE, once) < cost(BASE, twice)
     assert cost(BASE, ()) == arithmetic(BASE, ())
@@ -102,7 +136,8 @@ def test_every_schedule_fits_and_ladders_rise(config: ViTConfig) -> None:
 
 def test_a_bundle_with_merged_tokens_says_so_and_serves(checkpoint: Path, tmp_path: Path) -> None:
     done, _ = converted(checkpoint, tmp_path / "m.vmeg", 3, targets=("onnxruntime", "openvino"))
-    assert done.check().manifest.merge == (3, 3, 3)
+    config = ViTConfig(image_size=96, dim=64, depth=3, heads=1)
+    assert done.check().manifest.merge == tapering(config, 3) == (3, 3, 3)
     assert all(row.parity.max_abs_dp > 0 for row in done.rows)
     frame = phantom(3, 1).frame
     for backend in ("onnxruntime", "openvino"):
@@ -176,6 +211,7 @@ def test_bad_input_is_one_line(vmeg_edge: Callable, checkpoint: Path, tmp_path: 
     few = ("--calibration", "phantoms", "--validation-frames", "8")
     for arguments, says in (
         ((checkpoint, "--reduce-tokens", "many"), "neither auto nor off nor a number of tokens"),
+        ((checkpoint, "--reduce-tokens", "5", *few), "has 36 tokens, and can merge 4 a block in the mean of its 3"),
         ((checkpoint, "--reduce-tokens", "0"), "neither auto nor off nor a number of tokens"),
         ((checkpoint, "--reduce-tokens", "auto"), "auto chooses by frames; give --calibration"),
         ((checkpoint, "--reduce-tokens", "auto", *few), "24 validation frames"),

@@ -23,12 +23,9 @@ MEAN, STD = (0.25, 0.25, 0.25), (0.25, 0.25, 0.25)
 CONFIG = ViTConfig(image_size=96, dim=64, depth=3, heads=2)
 
 
-def twin(
-    x: Floats, sizes: Floats, groups: list[list[int]], keys: Floats, r: int
-) -> tuple[Floats, Floats, list[list[int]]]:
-    """One frame: ``x`` [T, C], ``sizes`` [T], which patches each token holds, ``keys`` [heads, T, width]."""
-    metric = keys.mean(axis=0)
-    metric = metric / np.linalg.norm(metric, axis=1, keepdims=True)
+def twin(x: Floats, sizes: Floats, groups: list[list[int]], r: int) -> tuple[Floats, Floats, list[list[int]]]:
+    """One frame: ``x`` [T, C], ``sizes`` [T], which patches each token holds."""
+    metric = x / np.linalg.norm(x, axis=1, keepdims=True)
     first, second = list(range(0, len(x), 2)), list(range(1, len(x), 2))
     best = {a: max(second, key=lambda b: float(metric[a] @ metric[b])) for a in first}  # the first of equals
     gone = sorted(first, key=lambda a: -float(metric[a] @ metric[best[a]]))[:r]
@@ -55,9 +52,8 @@ def test_merging_is_what_the_twin_does(patches: int, schedule: tuple[int, ...]) 
     tokens = Tokens(torch.from_numpy(x))
     ours = [(x[n, 1:], np.ones(patches), [[p] for p in range(patches)]) for n in range(2)]
     for r in schedule:
-        keys = rng.normal(size=(2, 3, tokens.x.shape[1], 8))
-        tokens = merged(tokens, torch.from_numpy(keys), r)
-        ours = [twin(*ours[n], keys[n][:, 1:], r) for n in range(2)]
+        tokens = merged(tokens, r)
+        ours = [twin(*ours[n], r) for n in range(2)]
     assert tokens.sizes is not None
     assert tokens.home is not None
     assert torch.equal(tokens.x[:, 0], torch.from_numpy(x[:, 0]))

@@ -129,8 +129,8 @@ from vmeg_edge.manifest import DecisionRule
     default="off",
     show_default=True,
     metavar="auto|off|R",
-    help="Let a ViT merge tokens: R in each block, or auto, the cheapest schedule whose artefacts pass on frames of "
-    "--calibration; or off.",
+    help="Let a ViT merge tokens: R, as many in the mean as ToMe merges with R a block; or auto, the cheapest schedule "
+    "whose artefacts pass on frames of --calibration; or off.",
 )
 @click.option(
     "--sector-tokens",

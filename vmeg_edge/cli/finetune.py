@@ -25,7 +25,7 @@ _SAME = "[default: the encoder's own record, else {}]"
     "--reduce-tokens",
     type=click.IntRange(1, 1024),
     metavar="R",
-    help="Tune --encoder, a trained ViT classifier, for merging R tokens in each block; it is the teacher.",
+    help="Tune --encoder, a trained ViT classifier, for merging as convert --reduce-tokens R; it is the teacher.",
 )
 @click.option(
     "--arch",
@@ -108,12 +108,12 @@ def command(**options: Any) -> None:
     Every epoch's end is kept in OUT.state until the run is done, so that a run which was cut off goes on with --resume.
     The checkpoint records its input and labels: vmeg-edge convert needs no option for it.
 
-    With --reduce-tokens R, a copy of the encoder's classifier that merges R tokens in each block learns what the
-    classifier itself, the teacher, which merges none, says of the same pixels: a few epochs at a fifth of the usual
-    rate, whatever the labels say. The epoch that agrees best with the teacher on the validation part is kept, and a
-    table shows the agreement before and after, for R and for more. The checkpoint goes to convert with --reduce-tokens
-    R, whose gate then compares with these same weights without merging, in float32: how near they are to the teacher is
-    for the table here to say.
+    With --reduce-tokens R, a copy of the encoder's classifier that merges as many tokens as convert does with R
+    learns what the classifier itself, the teacher, which merges none, says of the same pixels: a few epochs at a fifth
+    of the usual rate, whatever the labels say. The epoch that agrees best with the teacher on the validation part is
+    kept, and a table shows the agreement before and after, for R and for more. The checkpoint goes to convert with
+    --reduce-tokens R, whose gate then compares with these same weights without merging, in float32: how near they are
+    to the teacher is for the table here to say.
 
     \b
     Examples:

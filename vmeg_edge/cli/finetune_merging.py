@@ -33,7 +33,7 @@ def notes(plan: Any) -> tuple[str, ...]:
         return ()
     file = plan.origin.partition(" from ")[2]
     return (
-        f"Tuned for merging {plan.recipe.distillation.tokens} tokens in each block; the teacher is {file}, "
+        f"Tuned for merging as with --reduce-tokens {plan.recipe.distillation.tokens}; the teacher is {file}, "
         "which merges none.",
     )
 
@@ -69,6 +69,6 @@ def show(console: Any, merging: dict[str, Any]) -> None:
         for row in merging["agreement"]
     ]
     title = f"agreement with the teacher, which merges none, on {merging['frames']} frames ({merging['part']})"
-    console.print(table(title, ("tokens a block", *columns), rows))
+    console.print(table(title, ("R", *columns), rows))
     if not merging["better_than_start"]:
         console.print("no epoch agreed better on the validation part than merging untuned: keep the encoder")

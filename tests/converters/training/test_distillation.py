@@ -15,7 +15,7 @@ from vmeg_edge.converters.architectures.network import Network
 from vmeg_edge.converters.architectures.resnet import ResNet, ResNetConfig
 from vmeg_edge.converters.architectures.vit import ViT, ViTConfig
 from vmeg_edge.converters.finetune import Epoch, Finetuned, best_of, finetune, record_of, save_classifier
-from vmeg_edge.converters.token_reduction import constant, most
+from vmeg_edge.converters.token_reduction import tapering
 from vmeg_edge.converters.training.augmentation import Augmentation
 from vmeg_edge.converters.training.distillation import (
     Teacher,
@@ -83,7 +83,7 @@ def test_tuning_brings_the_student_nearer_to_its_teacher(teacher: ViT, tuned: Fi
     assert tuned.best.agreement.same_decisions > tuned.start.same_decisions + 0.05
     assert tuned.best.agreement.mean_abs_dp < 0.6 * tuned.start.mean_abs_dp
     assert tuned.history[-1].train_loss < 0.6 * tuned.history[0].train_loss
-    assert tuned.network.config.merge == (TOKENS, TOKENS)
+    assert tuned.network.config.merge == tapering(teacher.config, TOKENS) == (22, 14)
     found = agreements(merging(teacher, 0), [merging(teacher, TOKENS), tuned.network], VALIDATION)
     assert found[0].mean_abs_dp == pytest.approx(tuned.start.mean_abs_dp, rel=1e-3)
     assert found[1].mean_abs_dp == pytest.approx(tuned.best.agreement.mean_abs_dp, rel=1e-3)
@@ -197,20 +197,12 @@ def test_a_run_of_another_teacher_or_other_tokens_does_not_go_on(teacher: ViT, t
 
 def test_before_and_after_are_told_for_more_tokens_too(teacher: ViT, tuned: Finetuned) -> None:
     assert further(teacher.config, 8) == [8, 12, 16]
-    assert further(teacher.config, 15) == [15, 20]
-    assert further(teacher.config, TOKENS) == [TOKENS]
+    assert further(teacher.config, TOKENS) == [TOKENS, 25]
+    assert further(teacher.config, 25) == [25]
     found = before_and_after(teacher, tuned.network, VALIDATION, [10, TOKENS], CPU)
     (before, _), (start, after) = found
     assert before.mean_abs_dp < start.mean_abs_dp
     assert after.mean_abs_dp < 0.6 * start.mean_abs_dp
-
-
-def test_the_most_tokens_are_those_that_every_block_can_merge() -> None:
-    config = ViTConfig(dim=192, depth=4, heads=3)
-    assert most(config) == 39
-    assert constant(config, 39) == (39,) * 4
-    assert constant(config, 40) == (40, 40, 40, 38)
-    assert most(ViTConfig(image_size=64, dim=64, depth=1, heads=1)) == 0
 
 
 @pytest.mark.parametrize(
@@ -218,16 +210,16 @@ def test_the_most_tokens_are_those_that_every_block_can_merge() -> None:
     [
         (
             ViT(ViTConfig(image_size=SIZE, dim=64, depth=2, heads=1)),
-            "--reduce-tokens 21: a ViT-64x2/16 at 128 pixels has 64 tokens, and each of its 2 blocks can merge 20; "
-            "give 20 or fewer",
+            "--reduce-tokens 26: a ViT-64x2/16 at 128 pixels has 64 tokens, and can merge 25 a block in the mean of its "
+            "2; give 25 or fewer",
         ),
-        (ViT(ViTConfig(image_size=64, dim=64, depth=1, heads=1)), "can merge 0; give a larger image size"),
+        (ViT(ViTConfig(image_size=64, dim=64, depth=1, heads=1)), "can merge 0 a block in the mean of its 1; give a larger image size"),
         (ResNet(ResNetConfig(image_size=32, kind="basic", blocks=(1, 1, 1, 1), width=4)), "and this is a ResNet"),
     ],
 )
 def test_what_cannot_merge_so_much_is_refused(network: Network, words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        merging(network, 21)
+        merging(network, 26)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 

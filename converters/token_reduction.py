@@ -8,7 +8,7 @@ goes on with the next.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Literal, TypeAlias
 
 from vmeg_edge.errors import UsageError
@@ -23,16 +23,20 @@ VALIDATION_FRAMES = 128
 
 _LEAST_LEFT = 24
 
-# Measured on OpenVINO int8, ViT-B/16, two threads: benchmarks/merging/ways.py.
+# Measured on OpenVINO int8, ViT-B/16, two threads: benchmarks/merging/ways.py and speed.py.
 _MERGE_SHARE = 0.12
+_TILE = 16
+"""Rows that a processor's matrix units take at once: 17 tokens cost as much as 32."""
+_WORTH_TILING = 4 * _TILE
 
 
 def tapering(config: ViTConfig, r: int, start: int = 1) -> Schedule:
-    """The same share of the tokens in each of a few blocks from ``start`` on, and no more after them.
+    """About the same share of the tokens in each of a few blocks from ``start`` on, and no more after them.
 
-    As many tokens in the mean as ToMe's ``r`` in each block (`constant`) leaves. A third of the blocks take part, three
-    at least. What merges in the first block changes now and then a frame's score altogether; what merges in the last
-    ones saves next to nothing (benchmarks/merging/schedules.py).
+    As many tokens in the mean as ToMe's ``r`` in each block (`constant`) leaves, or nearly: with the class token they
+    are a multiple of 16 where there are many, since the next lower number costs as much (benchmarks/merging/speed.py).
+    A third of the blocks take part, three at least. What merges in the first block changes now and then a frame's score
+    altogether; what merges in the last ones saves next to nothing (benchmarks/merging/schedules.py).
     """
     wanted = mean_tokens(config, constant(config, r))
     return min(_tapering(config, start), key=lambda schedule: abs(mean_tokens(config, schedule) - wanted))
@@ -70,26 +74,31 @@ def most(config: ViTConfig) -> int:
 
 
 def schedules(config: ViTConfig) -> dict[str, list[Schedule]]:
-    """What the search tries, by kind and first block: each a ladder from the cheapest schedule (`cost`) up."""
+    """What the search tries, by kind and first block: each a ladder from the cheapest schedule (`cost`) up.
+
+    Of schedules that cost the same, the one that leaves the most tokens.
+    """
     kinds = {"tapering": (tapering, (1, 2)), "constant": (constant, (0, 1)), "decreasing": (decreasing, (0, 1))}
     ladders = {}
     for name, (kind, starts) in kinds.items():
         for start in starts:
             made = {schedule for r in range(1, config.grid**2 // 2 + 1) if any(schedule := kind(config, r, start))}
-            ladders[f"{name} from block {start}"] = sorted(made, key=lambda schedule: cost(config, schedule))
+            rungs = {cost(config, schedule): schedule for schedule in sorted(made, key=partial(arithmetic, config))}
+            ladders[f"{name} from block {start}"] = [rungs[price] for price in sorted(rungs)]
     return ladders
 
 
 def cost(config: ViTConfig, schedule: Schedule) -> float:
-    """`arithmetic`, and for each block that merges what the merge adds: `_MERGE_SHARE` of a block without merging."""
-    block = arithmetic(config, ()) / config.depth
-    return arithmetic(config, schedule) + _MERGE_SHARE * block * sum(r > 0 for r in schedule)
+    """`arithmetic` on whole tiles of tokens, and for each block that merges `_MERGE_SHARE` of one that does not."""
+    block = arithmetic(config, (), tile=_TILE) / config.depth
+    return arithmetic(config, schedule, tile=_TILE) + _MERGE_SHARE * block * sum(r > 0 for r in schedule)
 
 
-def arithmetic(config: ViTConfig, schedule: Schedule) -> int:
-    """Multiply-adds of one frame, the merges' own (a few per cent) left out."""
+def arithmetic(config: ViTConfig, schedule: Schedule, tile: int = 1) -> int:
+    """Multiply-adds of one frame, tokens rounded up to ``tile``; the merges' own (a few per cent) are left out."""
     total = config.grid**2 * 3 * config.patch**2 * config.dim
-    for before, after in tokens_by_block(config, schedule):
+    for tokens in tokens_by_block(config, schedule):
+        before, after = (-(-count // tile) * tile for count in tokens)
         attention = before * 4 * config.dim**2 + 2 * before**2 * config.dim
         total += attention + after * 2 * config.dim * config.hidden
     return total
@@ -122,24 +131,37 @@ def check_frames(reduction: Reduction, found: int) -> None:
 
 
 def fitting(config: ViTConfig, schedule: Schedule) -> Schedule:
-    """``schedule`` of a model with a token for each patch, in the same shares of the tokens that ``config`` has."""
-    return _feasible(config, [round(r * config.tokens / config.grid**2) for r in schedule]) if schedule else ()
+    """``schedule`` of a model with a token for each patch, in about the same shares of what ``config`` has."""
+    if config.tokens == config.grid**2:
+        return _feasible(config, list(schedule))
+    left, wanted = config.tokens, []
+    for r in schedule:
+        rest = 1 + left - r * config.tokens / config.grid**2
+        wanted.append(1 + left - _TILE * round(rest / _TILE) if r and rest >= _WORTH_TILING else 1 + left - round(rest))
+        left -= wanted[-1]
+    return _feasible(config, wanted)
 
 
 @cache
 def _tapering(config: ViTConfig, start: int) -> tuple[Schedule, ...]:
-    """Every share up to one half that leaves `_LEAST_LEFT`, in steps of a half per cent."""
+    """Every share up to one half that leaves `_LEAST_LEFT`, in steps of a half per cent.
+
+    Small ones are left as they are: to the next tile would be as far again.
+    """
     count = min(max(3, config.depth // 3), config.depth)
     first = min(start, config.depth - count)
     blocks = range(first, first + count)
     made = []
-    for step in range(101):
+    for step in range(1, 101):
         wanted, left = [0] * config.depth, config.tokens
         for block in blocks:
-            wanted[block] = round(left * step / 200)
-            left -= wanted[block]
+            rest = 1 + left - round(left * step / 200)
+            rest -= rest % _TILE if rest >= _WORTH_TILING and step >= _TILE else 0
+            wanted[block] = 1 + left - rest
+            left = rest - 1
         made.append(tuple(wanted))
-    return tuple(schedule for schedule in made if _feasible(config, list(schedule)) == schedule)
+    held = [schedule for schedule in dict.fromkeys(made) if _feasible(config, list(schedule)) == schedule]
+    return tuple(held) or ((0,) * config.depth,)
 
 
 def _feasible(config: ViTConfig, wanted: list[int]) -> Schedule:

@@ -210,10 +210,13 @@ def test_before_and_after_are_told_for_more_tokens_too(teacher: ViT, tuned: Fine
     [
         (
             ViT(ViTConfig(image_size=SIZE, dim=64, depth=2, heads=1)),
-            "--reduce-tokens 26: a ViT-64x2/16 at 128 pixels has 64 tokens, and can merge 25 a block in the mean of its "
-            "2; give 25 or fewer",
+            "--reduce-tokens 26: a ViT-64x2/16 at 128 pixels has 64 tokens, and can merge 25 a block in the mean of "
+            "its 2; give 25 or fewer",
         ),
-        (ViT(ViTConfig(image_size=64, dim=64, depth=1, heads=1)), "can merge 0 a block in the mean of its 1; give a larger image size"),
+        (
+            ViT(ViTConfig(image_size=64, dim=64, depth=1, heads=1)),
+            "in the mean of its 1; give a larger image size",
+        ),
         (ResNet(ResNetConfig(image_size=32, kind="basic", blocks=(1, 1, 1, 1), width=4)), "and this is a ResNet"),
     ],
 )

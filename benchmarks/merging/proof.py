@@ -13,7 +13,7 @@ that are too slow for all variants.
 ``--times`` is milliseconds of ViT-B/16 in int8, for the figure; without it the axis is the share of the arithmetic:
 
     {"what": "ViT-B/16 int8, OpenVINO, 2 threads of ...",
-     "p50_ms": {"none": 30.6, "constant 12": 25.5, "every second 12": 23.4},
+     "p50_ms": {"none": 30.6, "constant 12": 25.5, "tapering 16": 20.4},
      "peers": {"NNCF int8, logits alone": 31.2},
      "floor_ms": 14.0}
 

@@ -48,8 +48,10 @@ HOW = (
     "a frame with |Δp| above 0.05 or a map cosine below 0.8. The last column names the bounds that do not hold."
 )
 NAMES = (
-    "A number is the tokens that ViT-B/16 merges in each of its 12 blocks, on average where not every block merges as "
-    "many. A network of another depth gets the schedule of the same kind that comes nearest in mean tokens."
+    "A number is ToMe's r: the tokens that ViT-B/16 merges in each of its 12 blocks (`constant`), or as many in the "
+    "mean in four blocks from the second on (`tapering`, what `--reduce-tokens R` does). A network of another depth "
+    "gets the schedule of the same kind that comes nearest in mean tokens. `tuned` is by `finetune --reduce-tokens`, "
+    "and held against its teacher."
 )
 AGAINST = (
     "EViT (Liang et al., ICLR 2022, arXiv 2202.07800) keeps 0.7 of the patches a quarter, a half and three quarters "
@@ -222,7 +224,7 @@ def _place(row: dict[str, Any], times: dict[str, Any] | None) -> tuple[float, bo
     """Where a row is on the axis, and whether that was measured."""
     if times is None:
         return 100 * row["arithmetic"], True
-    name = row["variant"].removeprefix("int8 ")
+    name = row["variant"].removeprefix("int8 ").removesuffix(", tuned")
     if name in times["p50_ms"]:
         return times["p50_ms"][name], True
     return row["arithmetic"] * times["p50_ms"]["none"], False

@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import pruning
-from kinds import at_once, every_second
 from proof_frames import FrameSet
 from trained import Images, Said, Trained, progress, said_of
 from vmeg_edge.converters import token_reduction as reduction
@@ -31,16 +30,10 @@ BASE = ViTConfig()
 KINDS: dict[str, Callable[[ViTConfig, int], Schedule]] = {
     "tapering": reduction.tapering,
     "constant": reduction.constant,
-    "every second": every_second,
-    "decreasing": reduction.decreasing,
-    "at once": lambda config, r: at_once(config, r, config.depth // 6),
 }
 MERGED = (
-    *(("tapering", r) for r in (8, 12, 14, 16, 18, 20)),
-    *(("constant", r) for r in (8, 12, 16, 24)),
-    ("every second", 12),
-    ("decreasing", 12),
-    ("at once", 45),
+    *(("tapering", r) for r in (8, 12, 16, 17, 20)),
+    *(("constant", r) for r in (8, 12, 16)),
 )
 PRUNED: dict[str, pruning.Kind] = {
     "EViT 0.7": "attention",
@@ -48,7 +41,7 @@ PRUNED: dict[str, pruning.Kind] = {
     "random 0.7": "random",
 }
 DARK = "dark dropped"
-FEW = (WHOLE, "constant 12", "EViT 0.7")
+FEW = (WHOLE, "tapering 16", "tapering 17", "constant 12", "EViT 0.7")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,17 +80,18 @@ def matched(config: ViTConfig, kind: str, r: int) -> Schedule:
 
 
 def bundle_variant(path: Path, trained: Trained, known: list[Variant]) -> Variant | None:
-    """An int8 bundle of this checkpoint on its engine, or ``None`` where it is another's."""
+    """An int8 bundle of this checkpoint, or of one that this one taught, on its engine; ``None`` for another's."""
     bundle = open_bundle(path)
     manifest = bundle.manifest
-    if manifest.checkpoint.sha256 != trained.sha256:
+    tuned = any(f"the teacher is {trained.name}" in note and trained.sha256[:12] in note for note in manifest.notes)
+    if manifest.checkpoint.sha256 != trained.sha256 and not tuned:
         return None
     same = [each.name for each in known if each.family in ("whole", "merged") and _same(each.schedule, manifest.merge)]
     schedule = manifest.merge
     by_block = f"{schedule[0]} a block" if len(set(schedule)) == 1 else ",".join(map(str, schedule))
     said = same[0] if same else by_block
     return Variant(
-        f"int8 {said}",
+        f"int8 {said}, tuned" if tuned else f"int8 {said}",
         "int8",
         lambda frames: _said_by_engine(path, manifest, frames),
         lambda _: _cost(trained.config, schedule),

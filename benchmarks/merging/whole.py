@@ -42,7 +42,7 @@ from vmeg_edge.sector import LEARNT_FROM
 
 FRAMES = 12
 WARM_UP = LEARNT_FROM + 4
-SIZES = (144,)
+SIZES = (143,)
 Turn = Callable[[Frame], object]
 
 

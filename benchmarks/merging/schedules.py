@@ -3,8 +3,9 @@
 ``python benchmarks/merging/schedules.py --checkpoint vit.pt [--phantoms N] --scratch FOLDER [--out FOLDER]``
 
 Float32 torch against the same network without merging. The cost is `token_reduction.cost`, the share of the whole
-network's: each kind of schedule is taken where it comes nearest to one of `COSTS`. Likeness is the cosine of the tokens
-themselves, as in the converter; for `BY_KEYS` once more that of their keys, as in ToMe.
+network's: each kind of schedule is taken where it comes nearest to one of `COSTS`, and left out where that is far off.
+Likeness is the cosine of the tokens themselves, as in the converter; for `BY_KEYS` once more that of their keys, as in
+ToMe.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vmeg_edge.parity import compare
 
 SEED = 2026
 COSTS = (0.7, 0.55)
+TOO_FAR = 0.05
 KINDS: dict[str, Callable[[ViTConfig, int], Schedule]] = {
     "constant (ToMe)": reduction.constant,
     "constant from the second block": partial(reduction.constant, start=1),
@@ -74,6 +76,8 @@ def rows(trained: Trained, count: int, scratch: Path) -> list[str]:
         for name, kind in KINDS.items():
             schedule = nearest(config, kind, wanted)
             share = reduction.cost(config, schedule) / reduction.cost(config, ())
+            if abs(share - wanted) > TOO_FAR:
+                continue
             likenesses = {"tokens": nullcontext(), **({"keys": by_keys()} if name in BY_KEYS else {})}
             for likeness, by in likenesses.items():
                 with by:

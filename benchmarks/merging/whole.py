@@ -1,6 +1,6 @@
 """From a 1080p frame to score and heat map, ViT-B/16 in int8 on OpenVINO: peers, fewer tokens, and the floor.
 
-``python benchmarks/merging/whole.py --work FOLDER [--checkpoint vit.pt] [--tokens 12 --tokens 18] [--out FOLDER]``
+``python benchmarks/merging/whole.py --work FOLDER [--checkpoint vit.pt] [--tokens 16 --tokens 17] [--out FOLDER]``
 
 The bundles are conversions of one checkpoint, without merging and with so many tokens a block, kept in the work folder
 (some minutes). Every case takes its turn in each round, on the same frames and as many threads. The peer is OpenVINO
@@ -42,7 +42,7 @@ from vmeg_edge.sector import LEARNT_FROM
 
 FRAMES = 12
 WARM_UP = LEARNT_FROM + 4
-SIZES = (143,)
+SIZES = (143, 111, 95)
 Turn = Callable[[Frame], object]
 
 
@@ -50,14 +50,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the bundles")
     parser.add_argument("--checkpoint", type=Path, help="a ViT's; random weights without")
-    parser.add_argument("--tokens", type=int, action="append", help="--reduce-tokens; may be repeated [12, 18]")
+    parser.add_argument("--tokens", type=int, action="append", help="--reduce-tokens; may be repeated [16, 17]")
     parser.add_argument("--rounds", type=int, default=120, help=f"turns each, {WARM_UP} more of them uncounted")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="folder for whole.json and whole.md")
     arguments = parser.parse_args()
-    if arguments.checkpoint is None:
-        parity.MERGED_COSINES, parity.GATES["int8"] = (-1.0, -1.0), (1.0, None)
-    whole, merged = bundles(arguments.work, arguments.checkpoint, arguments.tokens or [12, 18])
+    whole, merged = bundles(arguments.work, arguments.checkpoint, arguments.tokens or [16, 17])
     frames = {"phantoms": large(wide=True), "a narrow sector": large(wide=False)}
     with ExitStack() as stack:
         turns: dict[str, tuple[str, Turn]] = {"raw": ("phantoms", raw(whole, arguments.threads))}
@@ -95,6 +93,7 @@ def bundles(work: Path, checkpoint: Path | None, tokens: list[int]) -> tuple[Pat
 
     work.mkdir(parents=True, exist_ok=True)
     if checkpoint is None:
+        parity.MERGED_COSINES, parity.GATES["int8"] = (-1.0, -1.0), (1.0, None)
         checkpoint = work / "vit.pt"
         if not checkpoint.exists():
             model = ViT(ViTConfig())

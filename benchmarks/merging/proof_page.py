@@ -85,7 +85,10 @@ def markdown(report: dict[str, Any]) -> str:
                 f"{each['about'].capitalize()}. {UNSEEN[each['name']]}",
             ]
             lines += ["", *_table(each["rows"]), "", *_none_turned(each["rows"])]
-    lines += ["", "![Agreement against milliseconds](proof.png)"]
+    against = "share of the arithmetic" if report["times"] is None else "milliseconds"
+    lines += ["", f"![Agreement against {against}](proof.png)"]
+    if report["times"] is not None:
+        lines += ["", f"Milliseconds: {report['times']['what']}."]
     return "\n".join(lines)
 
 
@@ -162,7 +165,7 @@ def draw(report: dict[str, Any], target: Path) -> None:
         handles.append(Line2D([], [], color="black", marker="o", markerfacecolor=fill, linestyle="", label=said))
     if any(point.said.endswith("*") for of_model in points for point in of_model):
         handles.append(Line2D([], [], linestyle="", label=ESTIMATED))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3 * len(models), frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(models), frameon=False, fontsize=9)
     figure.canvas.draw()  # names are put where there is room, so everything else must be in its place
     figure.set_layout_engine("none")
     for axes, of_model in zip(panels[0], points, strict=True):

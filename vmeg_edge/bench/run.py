@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ from vmeg_edge.bench.summing import case_of
 from vmeg_edge.errors import BackendError, UsageError
 
 Progress = Callable[[str, int, int], None]
+
+_LOOK_EVERY_S = 0.5
 
 _SCENARIOS = {
     "single": "one frame in flight, the next one entering when the last is done",
@@ -150,6 +153,9 @@ class _CaseProcess:
         with contextlib.suppress(OSError):  # the answer, or its absence, tells why
             to.write(json.dumps(what) + "\n")
             to.flush()
+        # A Ctrl-C that comes just ahead of a blocking read would be raised after it: a whole slice later.
+        while not select.select([back], [], [], _LOOK_EVERY_S)[0]:
+            pass
         line = back.readline()
         if not line:
             how = _how(self._process.wait())

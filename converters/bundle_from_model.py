@@ -34,7 +34,7 @@ from .origin import Origin, Training, Weights, from_bundle, from_checkpoint
 from .plane_gate_fit import FittedGate, fit_gate, gate_frames, gated, warning_of
 from .reduced import merging_of, variants
 from .sized import Whole, check_sizes, sized_models
-from .token_reduction import Reduction, check_frames
+from .token_reduction import Reduction, asked, check_frames
 from .tools import tool_versions
 
 _GIVEN = "frames given by the user"
@@ -126,7 +126,9 @@ def convert(
     report(f"reading {source.name}")
     origin = _origin(source, place, weights, training, golden)
     if reduce_tokens != "off":
-        merging_of(origin)  # before any work is done
+        config = merging_of(origin).config  # before any work is done
+        if reduce_tokens != "auto":
+            asked(config, reduce_tokens)
     check_sizes(origin, sector_tokens, chosen)
     manifest = origin.manifest
     sets = _sets(precision, quantization, reduce_tokens, manifest, report)

@@ -137,7 +137,8 @@ def fitting(config: ViTConfig, schedule: Schedule) -> Schedule:
     left, wanted = config.tokens, []
     for r in schedule:
         rest = 1 + left - r * config.tokens / config.grid**2
-        wanted.append(1 + left - _TILE * round(rest / _TILE) if r and rest >= _WORTH_TILING else 1 + left - round(rest))
+        tile = _TILE if r and rest >= _WORTH_TILING else 1
+        wanted.append(max(0, 1 + left - tile * round(rest / tile)))  # the nearest tile may be one that is not full yet
         left -= wanted[-1]
     return _feasible(config, wanted)
 

@@ -119,6 +119,8 @@ def test_a_sectors_model_merges_the_same_shares() -> None:
     assert fitting(sized, (0, 40, 60, *(0,) * 9)) == (0, 19, 30, *(0,) * 9)  # 80 and the class token make a tile
     assert fitting(BASE, tapering(BASE, 16)) == tapering(BASE, 16)
     assert fitting(sized, ()) == ()
+    odd = ViTConfig(sector=121)  # 122 with the class token: the tile that is nearest to 121 of them has 128
+    assert fitting(odd, (2, 30, *(0,) * 10)) == (0, 26, *(0,) * 10)
 
 
 def test_a_merge_that_saves_less_than_it_costs_is_dearer() -> None:
@@ -228,6 +230,7 @@ def test_bad_input_is_one_line(vmeg_edge: Callable, checkpoint: Path, tmp_path: 
         ran = vmeg_edge("convert", *arguments, "--out", out)
         assert ran.code == 2, arguments
         assert says in ran.error
+        assert "scoring" not in ran.err  # before any work is done
         assert not out.exists()
 
 

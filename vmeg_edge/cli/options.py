@@ -64,7 +64,7 @@ def read_counts(_: click.Context, param: click.Parameter, value: str) -> tuple[i
     """The option value ``N,N,...``: whole numbers above zero, none of them twice; empty for none."""
     parts = [part.strip() for part in value.split(",")] if value else []
     if not all(part.isdecimal() and 0 < int(part) <= 16384 for part in parts) or len(set(parts)) < len(parts):
-        raise click.BadParameter(f"{value!r} is not a list of different numbers such as 144,112", param=param)
+        raise click.BadParameter(f"{value!r} is not a list of different numbers such as 143,111", param=param)
     return tuple(int(part) for part in parts)
 
 

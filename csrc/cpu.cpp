@@ -56,13 +56,17 @@ std::uint64_t saved_state(const Registers& leaf1) {
 CpuFeatures detect() {
     const Registers leaf1 = cpuid(1, 0);
     const Registers leaf7 = cpuid(7, 0);
+    const Registers leaf7_1 = leaf7.eax >= 1 ? cpuid(7, 1) : Registers{};
     const std::uint64_t saved = saved_state(leaf1);
     constexpr std::uint64_t kYmm = 0x06;  // xmm and the upper halves of ymm
     constexpr std::uint64_t kZmm = 0xE6;  // those, the mask registers and both parts of zmm
+    constexpr std::uint64_t kTiles = 0x60000;  // the tile configuration and the tiles' data
     const bool ymm = (saved & kYmm) == kYmm;
     const bool zmm = (saved & kZmm) == kZmm;
+    const bool tiles = (saved & kTiles) == kTiles;
     const auto bit = [](std::uint32_t word, int at) { return ((word >> at) & 1U) != 0; };
     return {{
+        {"sse4_2", bit(leaf1.ecx, 20)},
         {"avx", ymm && bit(leaf1.ecx, 28)},
         {"avx2", ymm && bit(leaf7.ebx, 5)},
         {"fma", ymm && bit(leaf1.ecx, 12)},
@@ -71,6 +75,12 @@ CpuFeatures detect() {
         {"avx512bw", zmm && bit(leaf7.ebx, 30)},
         {"avx512vl", zmm && bit(leaf7.ebx, 31)},
         {"avx512vnni", zmm && bit(leaf7.ecx, 11)},
+        {"avx512_bf16", zmm && bit(leaf7_1.eax, 5)},
+        {"avx_vnni", ymm && bit(leaf7_1.eax, 4)},
+        {"avx_vnni_int8", ymm && bit(leaf7_1.edx, 4)},
+        {"amx_tile", tiles && bit(leaf7.edx, 24)},
+        {"amx_int8", tiles && bit(leaf7.edx, 25)},
+        {"amx_bf16", tiles && bit(leaf7.edx, 22)},
         {"neon", false},
     }};
 }
@@ -84,6 +94,7 @@ CpuFeatures detect() {
     constexpr bool kNeon = false;
 #endif
     return {{
+        {"sse4_2", false},
         {"avx", false},
         {"avx2", false},
         {"fma", false},
@@ -92,6 +103,12 @@ CpuFeatures detect() {
         {"avx512bw", false},
         {"avx512vl", false},
         {"avx512vnni", false},
+        {"avx512_bf16", false},
+        {"avx_vnni", false},
+        {"avx_vnni_int8", false},
+        {"amx_tile", false},
+        {"amx_int8", false},
+        {"amx_bf16", false},
         {"neon", kNeon},
     }};
 }

@@ -12,7 +12,7 @@ struct CpuFeature {
 // The features that a kernel could ask for, in a fixed order. A vector extension counts as present only where the
 // operating system also saves its registers.
 struct CpuFeatures {
-    static constexpr int kCount = 9;
+    static constexpr int kCount = 16;
     CpuFeature items[kCount];
 
     [[nodiscard]] bool has(const char* name) const;

@@ -27,6 +27,7 @@ __all__ = [
     "Implementation",
     "Method",
     "choose",
+    "cpu_features",
     "describe",
     "eigencam",
     "principal_direction",
@@ -103,6 +104,15 @@ def project(activations: Activations, axes: Activations, out: Activations) -> fl
     """
     checks.check_projection(activations, axes, out)
     return current().project(activations, axes, out)
+
+
+def cpu_features() -> tuple[str, ...]:
+    """Return the vector extensions of this processor, whichever kernels run; empty where the extension is not built."""
+    try:
+        from vmeg_edge import _native
+    except ImportError:
+        return ()
+    return tuple(_native.cpu_features())
 
 
 def describe() -> dict[str, Any]:

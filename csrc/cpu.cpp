@@ -1,6 +1,8 @@
-// Reads cpuid and the extended control register (Intel SDM volume 1, 14.3 and 15.2); Arm64 always has NEON.
+// Reads cpuid and the extended control register (Intel SDM volume 1, 14.3 and 15.2). Arm64 always has NEON; its other
+// extensions are asked of the operating system, since a program may not read the identification registers everywhere.
 #include "cpu.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -10,6 +12,15 @@
 #include <intrin.h>
 #else
 #include <cpuid.h>
+#endif
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#define VMEG_ARM64 1
+#if defined(_WIN32)
+#include <windows.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__linux__)
+#include <sys/auxv.h>
 #endif
 #endif
 
@@ -81,35 +92,62 @@ CpuFeatures detect() {
         {"amx_tile", tiles && bit(leaf7.edx, 24)},
         {"amx_int8", tiles && bit(leaf7.edx, 25)},
         {"amx_bf16", tiles && bit(leaf7.edx, 22)},
-        {"neon", false},
     }};
 }
 
 #else
 
-CpuFeatures detect() {
-#if defined(__aarch64__) || defined(_M_ARM64)
-    constexpr bool kNeon = true;
+struct ArmFeatures {
+    bool neon = false, dotprod = false, i8mm = false, bf16 = false;
+};
+
+#if defined(VMEG_ARM64) && defined(_WIN32)
+
+// The numbers are winnt.h's PF_ARM_V82_DP, PF_ARM_V82_I8MM and PF_ARM_V86_BF16; older kits lack the names.
+ArmFeatures arm_features() {
+    const auto present = [](unsigned long feature) { return IsProcessorFeaturePresent(feature) != 0; };
+    return {true, present(43), present(66), present(68)};
+}
+
+#elif defined(VMEG_ARM64) && defined(__APPLE__)
+
+ArmFeatures arm_features() {
+    const auto present = [](const char* name) {
+        int value = 0;
+        std::size_t size = sizeof value;
+        return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+    };
+    return {true, present("hw.optional.arm.FEAT_DotProd"), present("hw.optional.arm.FEAT_I8MM"),
+            present("hw.optional.arm.FEAT_BF16")};
+}
+
+#elif defined(VMEG_ARM64) && defined(__linux__)
+
+// The bits are the kernel's HWCAP_ASIMDDP, HWCAP2_I8MM and HWCAP2_BF16; older C libraries lack the names.
+ArmFeatures arm_features() {
+    const unsigned long first = getauxval(AT_HWCAP);
+    const unsigned long second = getauxval(AT_HWCAP2);
+    const auto bit = [](unsigned long word, int at) { return ((word >> at) & 1UL) != 0; };
+    return {true, bit(first, 20), bit(second, 13), bit(second, 14)};
+}
+
+#elif defined(VMEG_ARM64)
+
+ArmFeatures arm_features() { return {true, false, false, false}; }
+
 #else
-    constexpr bool kNeon = false;
+
+ArmFeatures arm_features() { return {}; }
+
 #endif
+
+CpuFeatures detect() {
+    const ArmFeatures arm = arm_features();
     return {{
-        {"sse4_2", false},
-        {"avx", false},
-        {"avx2", false},
-        {"fma", false},
-        {"avx512f", false},
-        {"avx512dq", false},
-        {"avx512bw", false},
-        {"avx512vl", false},
-        {"avx512vnni", false},
-        {"avx512_bf16", false},
-        {"avx_vnni", false},
-        {"avx_vnni_int8", false},
-        {"amx_tile", false},
-        {"amx_int8", false},
-        {"amx_bf16", false},
-        {"neon", kNeon},
+        {"neon", arm.neon},
+        {"dotprod", arm.dotprod},
+        {"i8mm", arm.i8mm},
+        {"bf16", arm.bf16},
     }};
 }
 

@@ -1,6 +1,8 @@
 // What the processor and the operating system together allow.
 #pragma once
 
+#include <vector>
+
 namespace vmeg {
 
 // One fact about the machine, by the name that `vmeg-edge info` prints.
@@ -9,11 +11,10 @@ struct CpuFeature {
     bool present;
 };
 
-// The features that a kernel could ask for, in a fixed order. A vector extension counts as present only where the
+// The features of this kind of processor that a kernel or an inference engine could ask for. A vector extension counts as present only where the
 // operating system also saves its registers.
 struct CpuFeatures {
-    static constexpr int kCount = 16;
-    CpuFeature items[kCount];
+    std::vector<CpuFeature> items;
 
     [[nodiscard]] bool has(const char* name) const;
 };

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import platform
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,27 +13,33 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge import kernels
-from vmeg_edge.backends import usable_processors
+from vmeg_edge import processor
 from vmeg_edge.bundle import DIRECTION, GOLDEN, PARITY, write_bundle
 from vmeg_edge.errors import ParityError, UsageError
 from vmeg_edge.frames import Frame
 from vmeg_edge.gate import PLANE_GATE
 from vmeg_edge.golden import Golden
-from vmeg_edge.manifest import Artefact, Manifest, Precision, SizedModel
+from vmeg_edge.manifest import Artefact, Manifest, Precision, SizedModel, Variant
+from vmeg_edge.processor import ProcessorClass
 
+from .answers import maps_of
 from .calibration import PHANTOMS, Sets, gather
-from .candidates import Candidate, FloatPrecision, Report, Workshop, candidates, check_targets
+from .candidate import Candidate
+from .candidates import candidates, check_targets, exported
 from .control import Control
 from .frames import cropped, golden_frames, parity_frames, tensors_of
-from .measure import Bar, Row, judged, maps_of, measure, reason_for, settle
+from .measure import Bar, Row, judged, measure, reason_for, settle
 from .orientation import fit_direction
 from .origin import Origin, Training, Weights, from_bundle, from_checkpoint
+from .parity_file import parity_file
 from .plane_gate_fit import FittedGate, fit_gate, gate_frames, gated, warning_of
+from .ranking import ranked
 from .reduced import merging_of, variants
 from .sized import Whole, check_sizes, sized_models
+from .slots import Slot, asked_for, plan
 from .token_reduction import Reduction, asked, check_frames
 from .tools import tool_versions
+from .workshop import FloatPrecision, Report, Workshop
 
 _GIVEN = "frames given by the user"
 
@@ -58,8 +62,8 @@ class Quantization:
 class Conversion:
     """What a conversion made: one row of figures a candidate, and the bundle's digest and manifest.
 
-    Where a target has no candidate that passes, no bundle was written: ``digest`` is empty, ``failed`` names the
-    targets, and `check` raises.
+    Where an artefact has no candidate that passes, no bundle was written: ``digest`` is empty, ``failed`` names the
+    artefacts' slots, and `check` raises.
     """
 
     path: Path
@@ -73,9 +77,9 @@ class Conversion:
         """Return itself. Raises `ParityError` that says which gate failed, where one did."""
         if not self.failed:
             return self
-        rows = [row for row in self.rows if row.candidate.target in self.failed]
+        rows = [row for row in self.rows if row.candidate.slot.name in self.failed]
         reasons = "; ".join(
-            f"{row.candidate.artefact.precision} on {row.candidate.target} ({row.candidate.recipe}) fails: "
+            f"{row.candidate.artefact.precision} on {row.candidate.slot.name} ({row.candidate.recipe}) fails: "
             f"{', '.join(row.failures)}"
             for row in rows
         )
@@ -93,6 +97,7 @@ def convert(
     quantization: Quantization | None = None,
     reduce_tokens: Reduction = "off",
     sector_tokens: Sequence[int] = (),
+    processors: Sequence[str] = (),
     weights: Weights | None = None,
     training: Training | None = None,
     golden: str | PathLike[str] | None = None,
@@ -111,6 +116,11 @@ def convert(
     ``auto``, the cheapest of `schedules` whose artefacts all pass. The reference merges none. For each of
     ``sector_tokens`` a further model is made, for streams whose dark patches outside the sector share tokens
     (`vmeg_edge.sector`); one that fails the gate is left out, and the warnings say so.
+
+    ``processors`` are the classes of processors (`vmeg_edge.processor`) that int8 is made for, names or ``all``; by
+    default this machine's. Classes share an artefact where its products are the same on them, and each artefact says
+    for which it was proven, and how. A target is left out for a class on which its int8 gains nothing, where another
+    serves it.
 
     The plane gate is fitted on the calibration sources and on ``frames``; where neither is given, a bundle keeps the
     gate that it has, and others get one that is fitted on phantoms. Without one (``plane_gate=False``, or too few
@@ -131,6 +141,12 @@ def convert(
             asked(config, reduce_tokens)
     check_sizes(origin, sector_tokens, chosen)
     manifest = origin.manifest
+    transformer = manifest.architecture.family == "vit"
+    slots, left_out = plan(
+        chosen, precision, _classes(processors, chosen, precision, quantization), transformer=transformer
+    )
+    for line in left_out:
+        report(line)
     sets = _sets(precision, quantization, reduce_tokens, manifest, report)
 
     pictures = golden_frames(golden) if origin.golden is None else _frames_of(origin.golden)
@@ -145,14 +161,14 @@ def convert(
     truth = judged(logits, maps_of(activations, manifest, direction), manifest)
 
     control = None if sets is None else Control(manifest, sets.control, origin.reference(sets.control)[0])
-    warnings = () if sets is None else sets.warnings
+    warnings = (*left_out, *(() if sets is None else sets.warnings))
     for source_model in variants(origin, reduce_tokens, control, direction, report):
-        made = _made(source_model, chosen, precision, sets, control, quantization.float_precision, report)
+        made = _made(source_model, slots, precision, sets, control, quantization.float_precision, report)
         floats = {} if source_model is origin and precision == "float32" else _baselines(made, origin)
         report(f"measuring parity on {len(tensors)} frames, and speed")
         rows = settle(measure(made, Bar(source_model.manifest, tensors, truth, direction, floats)))
-        kept = {row.candidate.target: row for row in rows if row.status == "kept"}
-        failed = tuple(target for target in chosen if target not in kept)
+        kept = {row.candidate.slot: row for row in rows if row.status == "kept"}
+        failed = tuple(slot.name for slot in slots if slot not in kept)
         if not failed:
             break
     manifest = source_model.manifest
@@ -161,7 +177,7 @@ def convert(
     whole = Whole(
         origin=origin,
         merge=manifest.merge,
-        kept={target: row.candidate for target, row in kept.items()},
+        kept={slot: row.candidate for slot, row in kept.items()},
         precision=precision,
         float_precision=quantization.float_precision,
         sets=sets,
@@ -176,42 +192,43 @@ def convert(
     warnings = (*warnings, *warning_of(fitted, manifest, asked=plane_gate))
     manifest = manifest.model_copy(
         update={
-            "artefacts": {target: _artefact(kept[target], rows, sized.models[target]) for target in chosen},
+            "artefacts": _artefacts({slot: _artefact(kept[slot], rows, sized.models[slot]) for slot in slots}),
+            "fastest": ranked(list(kept.values()), transformer=transformer),
             "calibration": None if sets is None else sets.entry(),
-            "tools": {**manifest.tools, **tool_versions(chosen)},
+            "tools": {**manifest.tools, **tool_versions(tuple(slot.target for slot in slots))},
         }
     )
     manifest = gated(manifest, fitted)
     files = dict(sized.files)
     if fitted.arrays is not None:
         files[PLANE_GATE] = fitted.arrays.to_bytes()
-    for target in chosen:
-        files |= kept[target].candidate.files
+    for row in kept.values():
+        files |= row.candidate.files
     files[GOLDEN] = (origin.golden or _golden(pictures, logits, truth.heat_maps)).to_bytes()
     if direction is not None:
         files[DIRECTION] = _npy(direction)
-    told = {"reference": logits, **{target: row.logits for target, row in kept.items()}, **sized.logits}
+    told = {"reference": logits, **{slot.name: row.logits for slot, row in kept.items()}, **sized.logits}
     rows = [*rows, *sized.rows]
-    files[PARITY] = _parity_file(manifest, rows, origin.reference_name, told, frames is not None)
+    files[PARITY] = parity_file(manifest, rows, origin.reference_name, told, frames is not None)
     digest = write_bundle(out, manifest, files, replace=replace)
     return Conversion(place, digest, manifest, tuple(rows), warnings)
 
 
 def _made(
     origin: Origin,
-    targets: Sequence[str],
+    slots: Sequence[Slot],
     precision: Precision,
     sets: Sets | None,
     control: Control | None,
     float_precision: FloatPrecision,
     report: Report,
 ) -> list[Candidate]:
-    """The candidates of every target."""
+    """The candidates of every slot."""
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "float32.onnx"
         model.write_bytes(origin.onnx)
         shop = Workshop(model, origin.manifest, Path(scratch), sets, control, report, float_precision)
-        return [candidate for target in targets for candidate in candidates(target, precision, shop)]
+        return [candidate for slot in slots for candidate in candidates(slot, precision, shop)]
 
 
 def _origin(source: Path, out: Path, weights: Weights | None, training: Training | None, golden: object) -> Origin:
@@ -260,18 +277,49 @@ def _plane_gate(origin: Origin, given: Sequence[str | PathLike[str]], report: Re
     return fit_gate(gate_frames(given or (PHANTOMS,), origin.manifest.input), origin.reference)
 
 
+def _classes(
+    processors: Sequence[str], targets: Sequence[str], precision: Precision, quantization: Quantization
+) -> tuple[ProcessorClass, ...]:
+    """The classes asked for. Raises `UsageError` where the artefacts do not depend on them."""
+    asked = asked_for(processors)
+    if asked and (set(targets) == {"tensorrt"} or precision not in ("float32", "int8")):
+        what = "TensorRT's artefacts" if set(targets) == {"tensorrt"} else f"--precision {precision}"
+        raise UsageError(f"--for serves int8 and float32 on CPUs, and not {what}; leave it out")
+    here = processor.current()
+    if quantization.float_precision != "float32" and any(one != here for one in asked):
+        raise UsageError(
+            f"--float-precision {quantization.float_precision} is proven on the machine that has it; leave out --for, "
+            f"or give --for {here.name}"
+        )
+    return asked
+
+
 def _baselines(made: Sequence[Candidate], origin: Origin) -> dict[str, Candidate]:
     """Float32 without merging on each engine that runs here, to tell how much faster the candidates are."""
-    targets = {candidate.target for candidate in made if candidate.stand_in is None}
+    slots = {candidate.target: candidate.slot for candidate in made if candidate.stand_in is None}
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "float32.onnx"
         model.write_bytes(origin.onnx)
         shop = Workshop(model, origin.manifest, Path(scratch))
-        return {target: candidates(target, "float32", shop)[0] for target in sorted(targets)}
+        return {target: exported(slot, shop) for target, slot in sorted(slots.items())}
 
 
 def _artefact(row: Row, rows: Sequence[Row], sized: tuple[SizedModel, ...]) -> Artefact:
-    return row.candidate.artefact.model_copy(update={"reason": reason_for(row, rows), "sized": sized})
+    told = {"reason": reason_for(row, rows), "sized": sized, "proven": row.proofs}
+    return row.candidate.artefact.model_copy(update=told)
+
+
+def _artefacts(made: Mapping[Slot, Artefact]) -> dict[str, Artefact]:
+    """One entry a target: its first slot's artefact, and the others as its variants."""
+    found: dict[str, Artefact] = {}
+    for slot, artefact in made.items():
+        if slot.target not in found:
+            found[slot.target] = artefact
+            continue
+        further = Variant(**{name: getattr(artefact, name) for name in Variant.model_fields})
+        first = found[slot.target]
+        found[slot.target] = first.model_copy(update={"variants": (*first.variants, further)})
+    return found
 
 
 def _frames_of(golden: Golden) -> list[Frame]:
@@ -285,37 +333,6 @@ def _golden(pictures: Sequence[Frame], logits: npt.NDArray[np.float32], maps: np
         np.asarray(logits[:count], dtype=np.float32),
         np.asarray(maps[:count], dtype=np.float32),
     )
-
-
-def _parity_file(
-    manifest: Manifest,
-    rows: Sequence[Row],
-    reference: str,
-    logits: Mapping[str, npt.NDArray[np.float32]],
-    given: bool,
-) -> bytes:
-    """The table as JSON, with every frame's logits: parity under another decision rule can be worked out from them."""
-    origins = [manifest.golden_origin]
-    if manifest.golden_origin == "phantoms":
-        origins.append("more phantoms")
-    if given:
-        origins.append("frames given with --frames")
-    if manifest.calibration is not None and manifest.calibration.validation_frames:
-        origins.append(f"{manifest.calibration.validation_frames} validation frames")
-    content = {
-        "reference": reference,
-        "frames": len(logits["reference"]),
-        "frames_origin": ", ".join(origins),
-        "merge": list(manifest.merge),
-        "machine": {
-            "architecture": platform.machine(),
-            "processors": usable_processors(),
-            "cpu_features": kernels.describe()["cpu_features"],
-        },
-        "artefacts": [row.to_json() for row in rows],
-        "logits": {name: np.round(said.astype(np.float64), 6).tolist() for name, said in logits.items()},
-    }
-    return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def _npy(array: npt.NDArray[np.float32]) -> bytes:

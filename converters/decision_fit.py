@@ -146,12 +146,12 @@ def _parity_under(manifest: Manifest, data: bytes, origin: str) -> bytes:
     """``parity.json`` with the figures in probability worked out again; heat maps do not depend on the rule."""
     content: dict[str, Any] = json.loads(data)
     stored = content.get("logits", {})
-    if not {"reference", *manifest.artefacts} <= stored.keys():
+    kept = [row for row in content.get("artefacts", []) if row.get("status", "kept") == "kept"]
+    slots = {row.get("slot", row.get("target")) for row in kept}  # one a target, before there were slots
+    if not {"reference", *manifest.artefacts, *slots} <= stored.keys():
         raise UsageError(f"{origin}: its parity.json holds no logits to prove another rule by; convert it again")
-    for row in content.get("artefacts", []):
-        target, tokens = row.get("target"), row.get("tokens")
-        if row.get("status", "kept") != "kept" or target not in stored:
-            continue
+    for row in kept:
+        target, tokens = row.get("slot", row.get("target")), row.get("tokens")
         names = ("reference", target) if tokens is None else (f"reference-{tokens}", f"{target}-{tokens}")
         sides = [np.asarray(stored[name], np.float32) for name in names]
         flat = np.zeros((len(sides[0]), 1, 1), np.float32)

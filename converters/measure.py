@@ -10,15 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge.backends import Backend, open_backend, place
+from vmeg_edge.backends import Backend
 from vmeg_edge.bench.statistics import percentile
 from vmeg_edge.decide import judge, probabilities
-from vmeg_edge.explain import heat_map
-from vmeg_edge.frames import Region
-from vmeg_edge.manifest import Manifest
+from vmeg_edge.manifest import Manifest, Proof
 from vmeg_edge.parity import Parity, Scores, compare, gate
 
-from .candidates import ONNX_NAME, Candidate
+from .answers import answers_of
+from .candidate import Candidate
+from .emulation import scored_as
 from .feeds import Feed, pixels_alone
 
 Tensors = npt.NDArray[np.uint8]
@@ -34,7 +34,8 @@ class Row:
     """One candidate's line in the table.
 
     ``p50_ms`` is the median of `ROUNDS` interleaved inferences on this machine and ``float_p50_ms`` that of the same
-    engine in float32, in the same run; both ``None`` where the engine cannot run here. ``failures`` are the gate's.
+    engine in float32, in the same run; both ``None`` where the engine cannot run here, or where the artefact is for
+    other processors. ``failures`` are the gate's; ``ran_as`` are the classes of processors that its engine was held to.
     """
 
     candidate: Candidate
@@ -44,6 +45,18 @@ class Row:
     status: Status = "passed"
     p50_ms: float | None = None
     float_p50_ms: float | None = None
+    ran_as: tuple[str, ...] = ()
+
+    @property
+    def proofs(self) -> dict[str, Proof]:
+        """How the candidate was proven, by class of processors; empty where the processor has no part in it.
+
+        Whether a processor has 16-bit floats is not in its class: such a candidate is proven where it ran.
+        """
+        found = self.candidate.slot.proofs(simulated=self.candidate.stand_in is not None, ran_as=self.ran_as)
+        if self.candidate.artefact.float_precision == "float32":
+            return found
+        return {name: proof for name, proof in found.items() if proof == "run"}
 
     @property
     def size_mb(self) -> float:
@@ -54,7 +67,7 @@ class Row:
     def remark(self) -> str:
         """What must be said beside the figures: not faster than float, or not run on its engine."""
         if self.candidate.proof:
-            return f"engine not run here: its graph ran on ONNX Runtime; {self.candidate.proof}"
+            return self.candidate.proof
         if self.p50_ms is None or self.float_p50_ms is None:
             return ""
         ratio = self.float_p50_ms / self.p50_ms
@@ -69,6 +82,8 @@ class Row:
         artefact = self.candidate.artefact
         return {
             "target": self.candidate.target,
+            "slot": self.candidate.slot.name,
+            "proven": dict(self.proofs),
             "precision": artefact.precision,
             "float_precision": artefact.float_precision,
             "recipe": self.candidate.recipe,
@@ -102,9 +117,12 @@ class Bar:
 
 
 def measure(candidates: Sequence[Candidate], bar: Bar) -> list[Row]:
-    """Hold every candidate against the bar, then time those that run here, interleaved with float32 on their engine."""
-    rows = [_row(candidate, bar) for candidate in candidates]
-    timed = {f"{i}": row.candidate for i, row in enumerate(rows) if row.candidate.stand_in is None}
+    """Hold every candidate against the bar, then time those for this machine, interleaved with float32 on their engine.
+
+    A candidate for other processors that OpenVINO can be held to runs as each of them, too.
+    """
+    rows = [_held_to_classes(_row(candidate, bar), bar) for candidate in candidates]
+    timed = {f"{i}": row.candidate for i, row in enumerate(rows) if _timed(row.candidate)}
     floats = {
         f"float {target}": bar.baselines[target]
         for target in dict.fromkeys(c.target for c in timed.values())
@@ -112,16 +130,18 @@ def measure(candidates: Sequence[Candidate], bar: Bar) -> list[Row]:
     }
     times = _race({**timed, **floats}, bar)
     return [
-        replace(row, p50_ms=times.get(f"{i}"), float_p50_ms=times.get(f"float {row.candidate.target}"))
+        replace(row, p50_ms=times[f"{i}"], float_p50_ms=times.get(f"float {row.candidate.target}"))
+        if f"{i}" in timed
+        else row
         for i, row in enumerate(rows)
     ]
 
 
 def settle(rows: Sequence[Row]) -> list[Row]:
-    """Of each target's rows that passed, mark the fastest as kept (the first, where none could be timed)."""
+    """Of each slot's rows that passed, mark the fastest as kept (the first, where none could be timed)."""
     settled = list(rows)
-    for target in dict.fromkeys(row.candidate.target for row in rows):
-        passing = [i for i, row in enumerate(rows) if row.candidate.target == target and not row.failures]
+    for slot in dict.fromkeys(row.candidate.slot for row in rows):
+        passing = [i for i, row in enumerate(rows) if row.candidate.slot == slot and not row.failures]
         if passing:
             best = min(passing, key=lambda i: rows[i].p50_ms or 0.0)
             settled[best] = replace(rows[best], status="kept")
@@ -129,8 +149,8 @@ def settle(rows: Sequence[Row]) -> list[Row]:
 
 
 def reason_for(row: Row, rows: Sequence[Row]) -> str:
-    """Why this row's recipe was kept among its target's: a line for the manifest."""
-    others = [other for other in rows if other is not row and other.candidate.target == row.candidate.target]
+    """Why this row's recipe was kept among its slot's: a line for the manifest."""
+    others = [other for other in rows if other is not row and other.candidate.slot == row.candidate.slot]
     if not others:
         return ""
     said = []
@@ -150,27 +170,35 @@ def judged(logits: Floats, maps: Floats, manifest: Manifest) -> Scores:
     return Scores(positive, tuple(judge(float(p), rule)[0] for p in positive), maps, logits)
 
 
-def maps_of(activations: Floats, manifest: Manifest, direction: Floats | None) -> Floats:
-    """Heat maps ``[n, h, w]`` of activations ``[n, h * w, C]``, as the runtime makes them."""
-    region = Region(0, 0, manifest.input.width, manifest.input.height)
-    grid = manifest.explanation.grid
-    return np.stack([heat_map(frame, grid, region, direction).values for frame in activations])
-
-
 def _row(candidate: Candidate, bar: Bar) -> Row:
-    backend = _opened(candidate, bar.manifest)
-    logits, maps = [], []
-    try:
-        for tensor in bar.tensors:
-            scores, seen = backend.infer(**bar.feed(tensor))
-            logits.append(scores.copy())
-            maps.append(maps_of(seen[None], bar.manifest, bar.direction)[0])
-    finally:
-        backend.close()
-    said = np.stack(logits)
-    parity = compare(bar.truth, judged(said, np.stack(maps), bar.manifest))
-    failures = tuple(gate(parity, candidate.artefact.precision, merged=bar.reduced or bar.manifest.merged))
+    opened = candidate.open(bar.manifest)
+    said, maps = answers_of(opened, bar.tensors, bar.feed, bar.manifest, bar.direction)
+    parity, failures = _judged(candidate, said, maps, bar)
     return Row(candidate, parity, said, failures, "failed" if failures else "passed")
+
+
+def _held_to_classes(row: Row, bar: Bar) -> Row:
+    """The row, once more by its engine held to each class that it is made for; a failure there is the row's."""
+    candidate = row.candidate
+    if row.failures or candidate.stand_in is not None:
+        return row
+    ran_as = []
+    for one in candidate.slot.emulated:
+        said, maps = scored_as(one, candidate, bar.manifest, bar.tensors, bar.direction)
+        _, failures = _judged(candidate, said, maps, bar)
+        if failures:
+            return replace(row, failures=tuple(f"as {one.name}: {line}" for line in failures), status="failed")
+        ran_as.append(one.name)
+    return replace(row, ran_as=tuple(ran_as))
+
+
+def _judged(candidate: Candidate, said: Floats, maps: Floats, bar: Bar) -> tuple[Parity, tuple[str, ...]]:
+    parity = compare(bar.truth, judged(said, maps, bar.manifest))
+    return parity, tuple(gate(parity, candidate.artefact.precision, merged=bar.reduced or bar.manifest.merged))
+
+
+def _timed(candidate: Candidate) -> bool:
+    return candidate.stand_in is None and candidate.slot.timed_here
 
 
 def _race(entrants: Mapping[str, Candidate], bar: Bar) -> dict[str, float]:
@@ -181,7 +209,7 @@ def _race(entrants: Mapping[str, Candidate], bar: Bar) -> dict[str, float]:
     feeds = {name: pixels_alone if candidate in whole else bar.feed for name, candidate in entrants.items()}
     try:
         for name, candidate in entrants.items():
-            opened[name] = _opened(candidate, bar.manifest)
+            opened[name] = candidate.open(bar.manifest)
             opened[name].infer(**feeds[name](bar.tensors[0]))
         for turn in range(ROUNDS):
             tensor = bar.tensors[turn % len(bar.tensors)]
@@ -194,13 +222,3 @@ def _race(entrants: Mapping[str, Candidate], bar: Bar) -> dict[str, float]:
         for backend in opened.values():
             backend.close()
     return {name: percentile(samples, 50) for name, samples in times.items()}
-
-
-def _opened(candidate: Candidate, manifest: Manifest) -> Backend:
-    """The candidate on the backend that will serve it, or its stand-in on ONNX Runtime."""
-    target, artefact, files = candidate.target, candidate.artefact, candidate.files
-    if candidate.stand_in is not None:
-        target, files = "onnxruntime", {ONNX_NAME: candidate.stand_in}
-        artefact = artefact.model_copy(update={"files": (ONNX_NAME,)})
-    changed = manifest.model_copy(update={"artefacts": {target: artefact}})
-    return open_backend(target, changed, files, place(target))

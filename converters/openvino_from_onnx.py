@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from operator import itemgetter
 from pathlib import Path
@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from vmeg_edge.backends import BackendReport, usable_processors
+from vmeg_edge.backends.base import inputs_of
 from vmeg_edge.backends.telemetry import without_telemetry
 from vmeg_edge.errors import UsageError
 
 from .control import MARGIN, Control
-from .cpu import saturates
 from .feeds import Feed, pixels_alone
 from .linear_layers import LinearLayer, is_transformer, linear_layers, quantizable
 
@@ -37,6 +38,8 @@ RANKING_FRAMES = 8
 OFF = -1.0
 SMOOTH = (OFF, 0.5)
 
+_EXACT = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": "NO"}
+
 
 def read(model: Path) -> Any:
     """The float32 model as OpenVINO reads it."""
@@ -51,24 +54,27 @@ def to_files(model: Any, *, halve: bool) -> dict[str, bytes]:
         return {name: (Path(scratch) / name).read_bytes() for name in NAMES}
 
 
-def quantize(model: Path, calibration: Tensors, *, smooth: float, feed: Feed = pixels_alone) -> Any:
+def quantize(model: Path, calibration: Tensors, *, smooth: float, feed: Feed = pixels_alone, safe: bool = False) -> Any:
     """Post-training int8: symmetric weights one scale a channel, asymmetric activations.
 
     The head stays in float, and so do a transformer's products of attention, which NNCF would take by itself.
 
     ``smooth`` is SmoothQuant's alpha (Xiao et al. 2023, arXiv 2211.10438): how much of an activation channel's range
-    moves into the weights behind it; `OFF` leaves it where it is.
+    moves into the weights behind it; `OFF` leaves it where it is. ``safe`` weights have 7 bits, so that no pair of
+    products saturates on a processor without VNNI.
     """
     with _quiet():
         return nncf.quantize(
             read(model),
             nncf.Dataset([feed(frame) for frame in calibration]),
             subset_size=len(calibration),
-            **_recipe(model, smooth),
+            **_recipe(model, smooth, safe=safe),
         )
 
 
-def quantize_with_control(model: Path, calibration: Tensors, control: Control, *, feed: Feed = pixels_alone) -> Any:
+def quantize_with_control(
+    model: Path, calibration: Tensors, control: Control, *, feed: Feed = pixels_alone, safe: bool = False
+) -> Any:
     """As `quantize`, then the layers that hurt most go back to float until ``control`` uses less than its margin.
 
     Without SmoothQuant: a layer that goes back gets its own weights again, while the activations before it stay scaled
@@ -93,14 +99,41 @@ def quantize_with_control(model: Path, calibration: Tensors, control: Control, *
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
                 ranking_subset_size=RANKING_FRAMES
             ),
-            **{_CONTROLLED.get(key, key): value for key, value in _recipe(model, OFF).items()},
+            **{_CONTROLLED.get(key, key): value for key, value in _recipe(model, OFF, safe=safe).items()},
         )
 
 
-def logits_of(model: Any, tensors: Tensors, *, feed: Feed = pixels_alone) -> npt.NDArray[np.float32]:
-    """The logits ``[n, classes]``, with everything that is not int8 in float32."""
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+def logits_of(
+    model: Any, tensors: Tensors, *, feed: Feed = pixels_alone, exactly: bool = False
+) -> npt.NDArray[np.float32]:
+    """The logits ``[n, classes]``, with everything that is not int8 in float32; ``exactly`` as `ExactBackend` does."""
+    compiled = ov.Core().compile_model(model, "CPU", _EXACT if exactly else {"INFERENCE_PRECISION_HINT": "f32"})
     return np.stack([compiled(feed(tensor))["logits"][0].copy() for tensor in tensors])
+
+
+class ExactBackend:
+    """An int8 model whose roundings are carried out in float32, so that no product saturates: what VNNI computes.
+
+    The int8 kernels are switched off (``LP_TRANSFORMS_MODE``, a property of OpenVINO's CPU plugin), and each
+    FakeQuantize rounds as the operation's specification says.
+    """
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        """Compile the IR of ``files``, as `to_files` gives it."""
+        model = ov.Core().read_model(*(files[name] for name in NAMES))
+        self._request = ov.Core().compile_model(model, "CPU", _EXACT).create_infer_request()
+        self.report = BackendReport("openvino", str(ov.get_version()), "CPU", "CPU", "int8", usable_processors())
+
+    def infer(
+        self, pixels: npt.NDArray[np.uint8], home: npt.NDArray[np.int32] | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """(logits ``[classes]``, activations ``[rows * columns, channels]``) of uint8 ``[1, H, W, 3]``."""
+        said = self._request.infer(inputs_of(pixels, home))
+        return said["logits"][0], said["activations"][0]
+
+    def close(self) -> None:
+        """Free the model."""
+        del self._request
 
 
 def float_layers(model: Any, source: Path) -> list[LinearLayer]:
@@ -114,7 +147,7 @@ def float_layers(model: Any, source: Path) -> list[LinearLayer]:
 _CONTROLLED = {"advanced_parameters": "advanced_quantization_parameters"}
 
 
-def _recipe(model: Path, smooth: float) -> dict[str, Any]:
+def _recipe(model: Path, smooth: float, *, safe: bool) -> dict[str, Any]:
     graph = onnx.load(model, load_external_data=False).graph
     taken = {layer.node for layer in quantizable(graph)}
     floats = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm", "Conv") and node.name not in taken]
@@ -124,7 +157,7 @@ def _recipe(model: Path, smooth: float) -> dict[str, Any]:
         "target_device": nncf.TargetDevice.ANY,
         "ignored_scope": nncf.IgnoredScope(patterns=[f"^{node}(/.*)?$" for node in floats], validate=False),
         "advanced_parameters": nncf.AdvancedQuantizationParameters(
-            overflow_fix=nncf.OverflowFix.ENABLE if saturates() else nncf.OverflowFix.DISABLE,
+            overflow_fix=nncf.OverflowFix.ENABLE if safe else nncf.OverflowFix.DISABLE,
             activations_range_estimator_params=_ranges(graph),
             smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=smooth),
         ),

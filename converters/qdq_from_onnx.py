@@ -14,18 +14,12 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import QuantType, qdq_loss_debug, quantize_dynamic, quantize_static
 
-from .feeds import Feed, pixels_alone
 from .linear_layers import LinearLayer, quantizable
-from .ranges import Frames, write_least_error_ranges
+from .ranges import BETWEEN, LINEAR, Frames, Ranges
 
-Tensors = npt.NDArray[np.uint8]
-
-_LINEAR = ("MatMul", "Gemm", "Conv")
 _RANKING_FRAMES = 2
 
 
@@ -53,7 +47,7 @@ class QdqRecipe:
 DYNAMIC = QdqRecipe("dynamic", "activations ranged frame by frame (uint8), weights int8 per channel", None)
 DYNAMIC_UNSIGNED = QdqRecipe(
     "dynamic-u8",
-    "activations ranged frame by frame (uint8), weights uint8 per channel: cannot saturate without VNNI",
+    "activations ranged frame by frame (uint8), weights uint8 per channel: cannot saturate",
     None,
     weight=QuantType.QUInt8,
 )
@@ -64,12 +58,24 @@ CONVOLUTIONAL = QdqRecipe(
     QuantType.QUInt8,
     least_error=True,
 )
-CONVOLUTIONAL_WHOLE = QdqRecipe(
-    "static-whole",
-    "Q/DQ, activations uint8 in ranges of least error, adds and poolings too, weights int8 per channel",
-    QuantType.QUInt8,
-    between=("Relu", "Add", "MaxPool"),
-    least_error=True,
+CONVOLUTIONAL_WHOLE = replace(
+    CONVOLUTIONAL,
+    name="static-whole",
+    says="Q/DQ, activations uint8 in ranges of least error, adds and poolings too, weights int8 per channel",
+    between=BETWEEN,
+)
+CONVOLUTIONAL_UNSIGNED = replace(
+    CONVOLUTIONAL,
+    name="static-u8",
+    says="Q/DQ, activations uint8 in ranges of least error, weights uint8 per channel: cannot saturate",
+    weight=QuantType.QUInt8,
+)
+CONVOLUTIONAL_WHOLE_UNSIGNED = replace(
+    CONVOLUTIONAL_WHOLE,
+    name="static-whole-u8",
+    says="Q/DQ, activations uint8 in ranges of least error, adds and poolings too, weights uint8 per channel: cannot "
+    "saturate",
+    weight=QuantType.QUInt8,
 )
 TENSORRT = QdqRecipe(
     "q/dq",
@@ -83,32 +89,25 @@ TENSORRT_CONVOLUTIONAL = replace(TENSORRT, says=f"{TENSORRT.says}, ranges of lea
 
 
 class QdqQuantizer:
-    """Quantizes one float32 model by a recipe, again and again with more layers left in float.
+    """Quantizes one float32 model by a recipe, again and again with more layers left in float."""
 
-    Ranges are measured once, over all of the calibration frames, and kept in ``scratch``.
-    """
-
-    def __init__(
-        self, model: Path, calibration: Tensors, scratch: Path, recipe: QdqRecipe, feed: Feed = pixels_alone
-    ) -> None:
-        """``model`` is the float32 ONNX file; ``calibration`` is uint8 ``[n, H, W, 3]``, fed through ``feed``."""
+    def __init__(self, ranges: Ranges, recipe: QdqRecipe) -> None:
+        """Read the model's layers. ``ranges`` are of the model to quantize; other recipes share them."""
         self.recipe = recipe
-        self._model = model
-        self._calibration = calibration
-        self._scratch = scratch
-        self._feed = feed
-        graph = onnx.load(model, load_external_data=False).graph
+        self._ranges = ranges
+        self._out = ranges.scratch / f"{recipe.name.replace('/', '')}.onnx"
+        graph = onnx.load(ranges.model, load_external_data=False).graph
         self.layers: list[LinearLayer] = quantizable(graph)
         self._between = _between(graph, recipe.between)
 
     def quantize(self, float_nodes: Sequence[str] = ()) -> Path:
         """Write the int8 model, its ``float_nodes`` left in float, and return its path (overwritten by the next)."""
-        out = self._scratch / f"{self.recipe.name.replace('/', '')}.onnx"
+        model, out = self._ranges.model, self._out
         nodes = [layer.node for layer in self.taken() if layer.node not in set(float_nodes)]
         with _quiet():
             if self.recipe.activation is None:
                 quantize_dynamic(
-                    self._model,
+                    model,
                     out,
                     op_types_to_quantize=["MatMul", "Gemm"],
                     per_channel=True,
@@ -116,27 +115,26 @@ class QdqQuantizer:
                     nodes_to_quantize=nodes,
                 )
             else:
-                operators = [*_LINEAR, *self.recipe.between]
-                ranges = out.with_suffix(".ranges.json")
-                if self.recipe.least_error and not ranges.exists():
-                    write_least_error_ranges(
-                        self._model, self._calibration, operators, ranges, symmetric=self.recipe.symmetric
-                    )
+                operators = [*LINEAR, *self.recipe.between]
+                symmetric = self.recipe.symmetric
+                known = (
+                    self._ranges.least_error(symmetric=symmetric) if self.recipe.least_error else self._ranges.full()
+                )
                 quantize_static(
-                    self._model,
+                    model,
                     out,
-                    Frames(self._calibration, self._feed),
+                    None,
                     op_types_to_quantize=operators,
                     per_channel=True,
                     activation_type=self.recipe.activation,
                     weight_type=self.recipe.weight,
                     nodes_to_quantize=[*nodes, *self._between],
-                    calibration_cache_path=ranges,
+                    calibration_cache_path=known,
                     extra_options={
                         "ActivationSymmetric": self.recipe.symmetric,
                         "WeightSymmetric": True,
                         "QuantizeBias": self.recipe.quantize_bias,
-                        "OpTypesToExcludeOutputQuantization": [] if self.recipe.quantize_outputs else list(_LINEAR),
+                        "OpTypesToExcludeOutputQuantization": [] if self.recipe.quantize_outputs else list(LINEAR),
                     },
                 )
         return out
@@ -145,21 +143,22 @@ class QdqQuantizer:
         """The layers that the recipe quantizes unless told otherwise: a dynamic one cannot take convolutions."""
         return [layer for layer in self.layers if self.recipe.activation is not None or layer.op != "Conv"]
 
-    def worst_first(self, quantized: Path) -> list[str]:
-        """Nodes by the noise that int8 adds to their input and their weights, most noise first.
+    def worst_first(self) -> list[str]:
+        """Nodes by the noise that int8 adds to their input and their weights in the model written last, most first.
 
         The noise is measured by ONNX Runtime's debugging aid, as signal to quantization noise, on a few frames.
         """
-        frames = self._calibration[:: max(1, len(self._calibration) // _RANKING_FRAMES)][:_RANKING_FRAMES]
-        augmented = self._scratch / "augmented.onnx"
+        model, frames = self._ranges.model, self._ranges.calibration
+        frames = frames[:: max(1, len(frames) // _RANKING_FRAMES)][:_RANKING_FRAMES]
+        augmented = self._ranges.scratch / "augmented.onnx"
         with _quiet():
             weights = qdq_loss_debug.compute_weight_error(
-                qdq_loss_debug.create_weight_matching(str(self._model), str(quantized))
+                qdq_loss_debug.create_weight_matching(str(model), str(self._out))
             )
             seen = []
-            for path in (self._model, quantized):
+            for path in (model, self._out):
                 qdq_loss_debug.modify_model_output_intermediate_tensors(str(path), str(augmented))
-                seen.append(qdq_loss_debug.collect_activations(str(augmented), Frames(frames, self._feed)))
+                seen.append(qdq_loss_debug.collect_activations(str(augmented), Frames(frames, self._ranges.feed)))
             activations = qdq_loss_debug.compute_activation_error(
                 qdq_loss_debug.create_activation_matching(*reversed(seen))
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from vmeg_edge import processor
 from vmeg_edge._version import __version__
 from vmeg_edge.backends import cache_folder, why_unusable
 from vmeg_edge.bundle import open_bundle
@@ -17,8 +18,9 @@ from vmeg_edge.manifest import DecisionRule, Precision
 from .architectures.known import ARCHITECTURES, network
 from .bundle_from_model import Quantization, convert
 from .calibration import PHANTOMS
-from .candidates import PRECISIONS, Report
+from .candidates import PRECISIONS
 from .origin import Training, Weights
+from .workshop import Report
 
 RANDOM_WEIGHTS = "RANDOM WEIGHTS: this model was never trained; its speed is that of its size, its scores mean nothing."
 
@@ -39,7 +41,8 @@ def random_bundle(arch: str, precision: Precision, targets: tuple[str, ...], rep
     """
     chosen = targets or tuple(name for name in _HERE if precision in PRECISIONS[name] and why_unusable(name) is None)
     # The folder tells one from the other, so that the model's own name stays short in every table.
-    folder = cache_folder() / "random" / f"{precision}-{'-'.join(sorted(chosen))}-{_plain(__version__)}"
+    made_for = f"{precision}-{'-'.join(sorted(chosen))}-{processor.current().name}-{_plain(__version__)}"
+    folder = cache_folder() / "random" / made_for
     path = folder / f"{arch}.vmeg"
     try:
         open_bundle(path)

@@ -8,6 +8,7 @@ that was trained on phantoms (128 pixels, 200 unseen ones), ranges of least erro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from .feeds import Feed, pixels_alone
 Tensors = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
+LINEAR = ("MatMul", "Gemm", "Conv")
+BETWEEN = ("Relu", "Add", "MaxPool")
 BINS = 2048
 LEVELS = 255
 _AT_ONCE = 4  # frames whose activations are held at once: half a gigabyte for a VGG-19
@@ -41,26 +44,59 @@ class Frames(CalibrationDataReader):  # type: ignore[misc]
         return None if frame is None else self._feed(frame)
 
 
-def write_least_error_ranges(
-    model: Path, calibration: Tensors, operators: Sequence[str], out: Path, *, symmetric: bool
-) -> None:
-    """Write ONNX Runtime's calibration cache ``out`` for every tensor that ``operators`` of ``model`` take or give."""
-    collector = create_calibrator(
-        model,
-        list(operators),
-        augmented_model_path=str(out.with_suffix(".augmented.onnx")),
-        calibrate_method=CalibrationMethod.Percentile,
-        extra_options={"num_bins": BINS, "symmetric": False},
-    )
-    for first in range(0, len(calibration), _AT_ONCE):
-        collector.collect_data(Frames(calibration[first : first + _AT_ONCE]))
-    ranges = {}
-    for name, (counts, edges, lowest, highest, _) in collector.collector.histogram_dict.items():
-        low, high = least_error(
-            np.asarray(counts, float), np.asarray(edges, float), float(lowest), float(highest), symmetric=symmetric
+class Ranges:
+    """The ranges of one model's activations over the calibration frames, measured once for every recipe."""
+
+    def __init__(self, model: Path, calibration: Tensors, scratch: Path, feed: Feed = pixels_alone) -> None:
+        """Measure nothing yet.
+
+        Args:
+            model: the float32 ONNX file.
+            calibration: frames, uint8 ``[n, H, W, 3]``.
+            scratch: a folder for files that serve this object.
+            feed: makes the model's inputs of a frame.
+        """
+        self.model = model
+        self.calibration = calibration
+        self.scratch = scratch
+        self.feed = feed
+
+    def full(self) -> Path:
+        """Return ONNX Runtime's calibration cache with the extremes of what linear layers take and give."""
+        out = self.scratch / "ranges.json"
+        if not out.exists():
+            collector = self._collector(CalibrationMethod.MinMax, LINEAR, {})
+            collector.collect_data(Frames(self.calibration, self.feed))
+            save_tensors_data(collector.compute_data(), out)
+        return out
+
+    def least_error(self, *, symmetric: bool) -> Path:
+        """Return the same cache with ranges of least error (`least_error`), of `BETWEEN`'s tensors too."""
+        out = self.scratch / f"ranges-{'symmetric' if symmetric else 'free'}.json"
+        if not out.exists():
+            ranges = {}
+            for name, (counts, edges, lowest, highest, _) in self._histograms.items():
+                low, high = least_error(
+                    np.asarray(counts, float), np.asarray(edges, float), float(lowest), float(highest),
+                    symmetric=symmetric,
+                )  # fmt: skip
+                ranges[name] = (np.float32(low), np.float32(high))
+            save_tensors_data(TensorsData(CalibrationMethod.MinMax, ranges), out)
+        return out
+
+    @cached_property
+    def _histograms(self) -> dict[str, Any]:
+        options = {"num_bins": BINS, "symmetric": False}
+        collector = self._collector(CalibrationMethod.Percentile, (*LINEAR, *BETWEEN), options)
+        for first in range(0, len(self.calibration), _AT_ONCE):
+            collector.collect_data(Frames(self.calibration[first : first + _AT_ONCE], self.feed))
+        return dict(collector.collector.histogram_dict)
+
+    def _collector(self, method: CalibrationMethod, operators: Sequence[str], options: dict[str, Any]) -> Any:
+        augmented = str(self.scratch / "ranges.augmented.onnx")
+        return create_calibrator(
+            self.model, list(operators), augmented_model_path=augmented, calibrate_method=method, extra_options=options
         )
-        ranges[name] = (np.float32(low), np.float32(high))
-    save_tensors_data(TensorsData(CalibrationMethod.MinMax, ranges), out)
 
 
 def least_error(

@@ -12,11 +12,12 @@ import numpy.typing as npt
 from vmeg_edge.errors import UsageError
 from vmeg_edge.parity import Scores, compare, cosines_too_low
 
-from .candidates import Report
+from .answers import maps_of
 from .control import Control
-from .measure import judged, maps_of
+from .measure import judged
 from .origin import Merging, Origin
 from .token_reduction import Reduction, Schedule, arithmetic, asked, cost, mean_tokens, schedules
+from .workshop import Report
 
 Direction = npt.NDArray[np.float32] | None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,18 @@ from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import Precision, SizedModel
 from vmeg_edge.sector import REGISTERS
 
+from .answers import maps_of
 from .calibration import Sets
-from .candidates import Candidate, FloatPrecision, Report, Workshop, candidates
+from .candidate import Candidate, renamed
+from .candidates import candidates
 from .control import Control
 from .feeds import by_sector, seen_by
-from .measure import Bar, Row, judged, maps_of, measure, settle
+from .measure import Bar, Row, judged, measure, settle
 from .origin import Origin
 from .reduced import merging_of
+from .slots import Slot
 from .token_reduction import Schedule
+from .workshop import FloatPrecision, Report, Workshop
 
 Tensors = npt.NDArray[np.uint8]
 OPTION = "--sector-tokens"
@@ -33,12 +37,12 @@ class Whole:
     """The whole model that sized ones stand beside, and what they are made from and held against.
 
     ``origin`` is the reference, which shares and merges nothing, and ``merge`` what is merged beside; ``kept`` is each
-    target's candidate; ``tensors`` are the frames of the gate, blackened from the edge in where a size asks for it.
+    slot's candidate; ``tensors`` are the frames of the gate, blackened from the edge in where a size asks for it.
     """
 
     origin: Origin
     merge: Schedule
-    kept: Mapping[str, Candidate]
+    kept: Mapping[Slot, Candidate]
     precision: Precision
     float_precision: FloatPrecision
     sets: Sets | None
@@ -49,12 +53,12 @@ class Whole:
 
 @dataclass(frozen=True, eq=False)
 class Sized:
-    """What was made: each target's models with their files, a row of figures for each, and what to warn of.
+    """What was made: each slot's models with their files, a row of figures for each, and what to warn of.
 
-    ``logits`` of the frames as each size sees them: ``reference-TOKENS``, and ``TARGET-TOKENS`` of what was kept.
+    ``logits`` of the frames as each size sees them: ``reference-TOKENS``, and ``SLOT-TOKENS`` of what was kept.
     """
 
-    models: Mapping[str, tuple[SizedModel, ...]]
+    models: Mapping[Slot, tuple[SizedModel, ...]]
     files: Mapping[str, bytes]
     rows: tuple[Row, ...]
     logits: Mapping[str, npt.NDArray[np.float32]]
@@ -77,8 +81,8 @@ def check_sizes(origin: Origin, sizes: Sequence[int], targets: Sequence[str]) ->
 
 
 def sized_models(whole: Whole, sizes: Sequence[int]) -> Sized:
-    """For each size and each target the fastest model that passes; one that does not is left out, with a word."""
-    models: dict[str, list[SizedModel]] = {target: [] for target in whole.kept}
+    """For each size and each slot the fastest model that passes; one that does not is left out, with a word."""
+    models: dict[Slot, list[SizedModel]] = {slot: [] for slot in whole.kept}
     files: dict[str, bytes] = {}
     rows: list[Row] = []
     logits: dict[str, npt.NDArray[np.float32]] = {}
@@ -88,18 +92,18 @@ def sized_models(whole: Whole, sizes: Sequence[int]) -> Sized:
         measured, logits[f"reference-{tokens}"] = _measured(whole, tokens)
         found = settle(measured)
         rows += found
-        for target in whole.kept:
-            own = [row for row in found if row.candidate.target == target]
+        for slot in whole.kept:
+            own = [row for row in found if row.candidate.slot == slot]
             best = next((row for row in own if row.status == "kept"), None)
             if best is None:
                 reasons = "; ".join(failure for row in own for failure in row.failures)
-                warnings.append(f"no model of {tokens} tokens on {target}: {reasons}")
+                warnings.append(f"no model of {tokens} tokens on {slot.name}: {reasons}")
                 continue
-            models[target].append(SizedModel(tokens=tokens, files=best.candidate.artefact.files))
+            models[slot].append(SizedModel(tokens=tokens, files=best.candidate.artefact.files))
             files |= best.candidate.files
-            logits[f"{target}-{tokens}"] = best.logits
-    by_target = {target: tuple(made) for target, made in models.items()}
-    return Sized(by_target, files, tuple(rows), logits, tuple(warnings))
+            logits[f"{slot.name}-{tokens}"] = best.logits
+    by_slot = {slot: tuple(made) for slot, made in models.items()}
+    return Sized(by_slot, files, tuple(rows), logits, tuple(warnings))
 
 
 def _measured(whole: Whole, tokens: int) -> tuple[list[Row], npt.NDArray[np.float32]]:
@@ -116,21 +120,16 @@ def _measured(whole: Whole, tokens: int) -> tuple[list[Row], npt.NDArray[np.floa
         model = Path(scratch) / "float32.onnx"
         model.write_bytes(merging_of(origin, OPTION).onnx(whole.merge, tokens))
         shop = Workshop(model, manifest, Path(scratch), sets, control, whole.report, whole.float_precision, feed)
-        made = [_named(one, tokens) for target in whole.kept for one in candidates(target, whole.precision, shop)]
+        made = [_named(one, tokens) for slot in whole.kept for one in candidates(slot, whole.precision, shop)]
     logits, activations = origin.reference(tensors)
     truth = judged(logits, maps_of(activations, manifest, whole.direction), manifest)
-    bar = Bar(manifest, tensors, truth, whole.direction, whole.kept, reduced=True, feed=feed)
+    baselines = {slot.target: candidate for slot, candidate in whole.kept.items() if slot.timed_here}
+    bar = Bar(manifest, tensors, truth, whole.direction, baselines, reduced=True, feed=feed)
     return measure(made, bar), logits
 
 
 def _named(candidate: Candidate, tokens: int) -> Candidate:
     """The candidate with its size in its recipe and in its files' names, which lie beside the whole model's."""
-    names = {name: f"{PurePath(name).stem}-{tokens}{PurePath(name).suffix}" for name in candidate.files}
-    files = tuple(names[name] for name in candidate.artefact.files)
-    return replace(
-        candidate,
-        recipe=f"{candidate.recipe}, {tokens} tokens",
-        artefact=candidate.artefact.model_copy(update={"files": files}),
-        files={names[name]: data for name, data in candidate.files.items()},
-        tokens=tokens,
-    )
+    artefact, files = renamed(candidate.artefact, candidate.files, f"-{tokens}")
+    recipe = f"{candidate.recipe}, {tokens} tokens"
+    return replace(candidate, recipe=recipe, artefact=artefact, files=files, tokens=tokens)

@@ -120,7 +120,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise _changed(folder, MANIFEST)
     manifest = parse_manifest(data, f"{folder}: {MANIFEST}")
     for backend, artefact in manifest.artefacts.items():
-        for name in (*artefact.files, *(name for model in artefact.sized for name in model.files)):
+        for name in (name for one in artefact.made for name in one.all_files):
             if name not in digests:
                 raise IntegrityError(f"{folder}: artefacts.{backend} names {name}, which {SUMS} does not list")
     return Bundle(folder, manifest, hashlib.sha256(sums).hexdigest(), digests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import replace
-from typing import Any, Literal
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,29 +13,24 @@ import numpy.typing as npt
 from vmeg_edge import kernels
 from vmeg_edge._version import __version__
 from vmeg_edge.backends import (
-    BACKENDS,
     Backend,
     EngineCache,
     Hint,
     Placement,
     Progress,
-    availability,
     cache_folder,
     no_progress,
     open_backend,
     place,
-    why_unusable,
 )
-from vmeg_edge.backends.base import backend_entry
-from vmeg_edge.bundle import DIRECTION, GOLDEN, Bundle, LazyFiles, open_bundle
-from vmeg_edge.errors import BackendMissingError, BundleError, ManifestError, UsageError
-from vmeg_edge.frames import Frame, Region
+from vmeg_edge.bundle import DIRECTION, SUMS, Bundle, LazyFiles, open_bundle
+from vmeg_edge.errors import ManifestError, UsageError
+from vmeg_edge.frames import Region
 from vmeg_edge.gate import PLANE_GATE, PlaneGate, parse_plane_gate
-from vmeg_edge.golden import parse_golden
+from vmeg_edge.matching import choose_backend, on_this_processor, usable_backends
 from vmeg_edge.scorer import Scorer
 from vmeg_edge.sector import Sector, SectorModels, read_sector
-from vmeg_edge.tuning import TURNS, thread_counts, timed
-from vmeg_edge.tuning import tune as tune_threads
+from vmeg_edge.tuner import Tuner
 
 SPOT_CHECK_FRAMES = 2
 
@@ -56,37 +51,70 @@ def load(
 ) -> Scorer:
     """Open a bundle: digests checked, backend opened, golden frames run again, so warm and proven.
 
-    ``backend`` defaults to the first of the bundle's that is installed and finds a device here, ``device`` to the
-    backend's own. ``threads`` is the budget for inference, by default all processors that this process may use.
-    ``hint`` is OpenVINO's performance hint. ``region`` overrides the frames' own. ``cache`` is the folder that keeps
-    compiled engines (``True``: `cache_folder`, ``False``: none). Where all golden frames passed before on this device,
-    with the same bundle, versions and options, two of them are run again. ``tune`` tries how many threads are fastest
-    here (seconds; only such as pass the golden frames) and keeps the answer in the cache, where every later load that
-    leaves ``threads`` open finds it. ``sector`` opens the bundle's models of fewer tokens beside the whole one, for a
-    stream whose dark surroundings share tokens: ``auto`` learns each stream's sector from its first frames; a `Sector`,
-    or a picture of it (`sector.read_sector`), is known beforehand. ``self_test=False`` skips the golden frames, which
-    every later result says.
-    ``progress`` is told of long steps: (stage, done, total).
+    Of artefacts made for several classes of processors, the one that was proven for this machine's is taken
+    (`matching`). Where all golden frames passed before on this device, with the same bundle, versions and options, two
+    of them are run again.
 
-    Raises `BundleError` (`IntegrityError`, `ManifestError`), `BackendError` (`BackendMissingError`),
-    `UsageError`, `KernelError`, or `ParityError` when the golden frames do not match.
+    Args:
+        path: the bundle folder.
+        backend: by default the one that an earlier ``tune`` found fastest, else the fastest of the bundle's for this
+            class of processors, of those that are installed and find a device here.
+        device: by default the backend's own.
+        threads: the budget for inference; by default all processors that this process may use.
+        hint: OpenVINO's performance hint.
+        region: the part of every frame to score, in place of the frames' own.
+        cache: the folder that keeps compiled engines (``True``: `cache_folder`, ``False``: none).
+        tune: try how many threads are fastest here, and which backend where ``backend`` and ``device`` are left open
+            (seconds; only such as pass the golden frames). The answer is kept in the cache, where every later load that
+            leaves them open finds it.
+        sector: open the bundle's models of fewer tokens beside the whole one, for a stream whose dark surroundings
+            share tokens: ``auto`` learns each stream's sector from its first frames; a `Sector`, or a picture of it
+            (`sector.read_sector`), is known beforehand.
+        self_test: ``False`` skips the golden frames, which every later result says.
+        progress: told of long steps: (stage, done, total).
+
+    Returns:
+        The scorer, ready for the first frame.
+
+    Raises:
+        BundleError: no bundle, a changed file (`IntegrityError`), an unknown manifest (`ManifestError`), or no artefact
+            for this class of processors.
+        BackendError: the engine cannot open the model (`BackendMissingError`: it is not installed).
+        ParityError: the golden frames do not match.
+        UsageError: arguments that do not go together.
+        KernelError: the kernels that were asked for are not at hand.
     """
-    bundle = open_bundle(path)
-    manifest = bundle.manifest
-    name = _choose_backend(bundle, backend)
-    names = manifest.artefacts[name].files
-    folder = cache_folder() if cache is True else cache
-    kept = None if folder is False else EngineCache(folder, {file: bundle.digests[file] for file in names})
-    files = LazyFiles(bundle, names)
-    placement = place(name, device=device, threads=threads, hint=hint, cache=kept, progress=progress)
-    tuned = None
-    if threads is None:
-        tuned = _tuned(bundle, name, files, placement) if tune else _remembered(bundle, name, placement)
-    elif tune:
+    if tune and threads is not None:
         raise UsageError(f"threads is {threads} and tune asks to find the number; leave one of the two out")
+    whole = open_bundle(path)
+    bundle = on_this_processor(whole)
+    folder = None if cache is False else Path(cache_folder() if cache is True else cache)
+
+    def placed(name: str) -> Placement:
+        files = bundle.manifest.artefacts[name].files
+        kept = None if folder is None else EngineCache(folder, {file: bundle.digests[file] for file in files})
+        return place(name, device=device, threads=threads, hint=hint, cache=kept, progress=progress)
+
+    def engine(name: str, placement: Placement) -> Backend:
+        files = LazyFiles(bundle, bundle.manifest.artefacts[name].files)
+        return open_backend(name, bundle.manifest, files, placement)
+
+    tuner = Tuner(
+        bundle,
+        placed,
+        lambda name, placement: Scorer(bundle, engine(name, placement), direction=direction_of(bundle)),
+        None if folder is None else EngineCache(folder, {SUMS: bundle.digest}),
+    )
+    left_open = backend is None and device is None
+    name = (tuner.backend() if left_open and not tune else None) or choose_backend(whole, bundle, backend)
+    if tune:
+        name = tuner.tune(usable_backends(bundle) if left_open else [name])
+    placement = placed(name)
+    kept = placement.cache
+    tuned = tuner.threads(name, placement) if threads is None else None
     if tuned is not None:
-        placement = replace(placement, threads=int(tuned["threads"]))
-    opened = open_backend(name, manifest, files, placement)
+        placement = replace(placement, threads=tuned)
+    opened = engine(name, placement)
     models = None
     try:
         models = None if sector == "off" else _sized(bundle, name, placement, folder, sector)
@@ -99,7 +127,7 @@ def load(
             sector=models,
         )
         if tuned is not None:
-            scorer.provenance["tuned"] = tuned["said"]
+            scorer.provenance["tuned"] = tuner.said(name)
         if self_test:
             _prove(scorer, kept, hint)
         else:
@@ -116,7 +144,7 @@ def _sized(
     bundle: Bundle,
     name: str,
     placement: Placement,
-    folder: str | os.PathLike[str] | Literal[False],
+    folder: Path | None,
     sector: Sector | str | os.PathLike[str],
 ) -> SectorModels:
     """The bundle's sized models, opened like the whole one. Raises `UsageError` where it has none."""
@@ -131,7 +159,7 @@ def _sized(
     models: dict[int, Backend] = {}
     try:
         for model in artefact.sized:
-            kept = None if folder is False else EngineCache(folder, {f: bundle.digests[f] for f in model.files})
+            kept = None if folder is None else EngineCache(folder, {f: bundle.digests[f] for f in model.files})
             alone = artefact.model_copy(update={"files": model.files, "sized": ()})
             manifest = bundle.manifest.model_copy(update={"artefacts": {name: alone}})
             files = LazyFiles(bundle, model.files)
@@ -143,58 +171,18 @@ def _sized(
         raise
 
 
-def _tuned(bundle: Bundle, name: str, files: LazyFiles, placement: Placement) -> dict[str, Any]:
-    """Try how many threads are fastest, each on an engine that passes the golden frames, and note the answer."""
-    golden = parse_golden(bundle.read(GOLDEN), bundle.manifest, str(bundle.path))
-    frames = [Frame(picture, index=place, source="golden frame") for place, picture in enumerate(golden.frames)]
-    counts = thread_counts(placement.threads)
-    done = 0
-
-    def measure(threads: int) -> list[float]:
-        nonlocal done
-        placement.progress("tuning threads", done, TURNS * len(counts))
-        done += 1
-        alone = replace(placement, threads=threads, cache=None, progress=no_progress)
-        with Scorer(bundle, open_backend(name, bundle.manifest, files, alone), direction=direction_of(bundle)) as tried:
-            tried.self_test()
-            return timed(lambda index: tried.score(frames[index]), len(frames))
-
-    choice = tune_threads(counts, measure)
-    placement.progress("tuning threads", TURNS * len(counts), TURNS * len(counts))
-    content = {"threads": choice.threads, "said": str(choice)}
-    if placement.cache is not None:
-        placement.cache.note(_tuning(bundle, name, placement), content)
-    return content
-
-
-def _remembered(bundle: Bundle, name: str, placement: Placement) -> dict[str, Any] | None:
-    return None if placement.cache is None else placement.cache.recall(_tuning(bundle, name, placement))
-
-
-def _tuning(bundle: Bundle, name: str, placement: Placement) -> dict[str, str | int]:
-    """What the best number of threads depends on."""
-    found = availability(name)
-    return {
-        "what": "tuned threads",
-        "bundle": bundle.digest,
-        "backend": name,
-        "version": str(found.version),
-        "device": placement.device,
-        "hint": placement.hint,
-        "processors": placement.threads,
-        "cpu": ",".join(kernels.describe()["cpu_features"]),
-    }
-
-
 def _prove(scorer: Scorer, kept: EngineCache | None, hint: Hint) -> None:
     """All golden frames, once for each engine that this device opens; then a spot check each time."""
     if kept is None:
         scorer.self_test()
         return
     said = scorer.provenance
-    cpu = ",".join(kernels.describe()["cpu_features"])
+    cpu = ",".join(kernels.cpu_features())
     about: dict[str, str | int] = {"what": "golden frames passed", "hint": hint, "cpu": cpu}
-    about |= {key: said[key] for key in ("bundle", "backend", "version", "device", "precision", "float_precision")}
+    about |= {
+        key: said[key]
+        for key in ("bundle", "backend", "version", "device", "precision", "float_precision", "processor")
+    }
     about |= {"threads": said["threads"], "kernels": str(said["kernels"]), "vmeg_edge": __version__}
     if said["sector"]:
         about["sector"] = ",".join(map(str, said["sector"]))
@@ -203,25 +191,6 @@ def _prove(scorer: Scorer, kept: EngineCache | None, hint: Hint) -> None:
         return
     parity = scorer.self_test()
     kept.note(about, {"frames": parity.frames})
-
-
-def _choose_backend(bundle: Bundle, asked: str | None) -> str:
-    held = bundle.manifest.artefacts
-    if asked is not None:
-        backend_entry(asked)
-        if asked not in held:
-            raise UsageError(f"{bundle.path}: holds no artefact for {asked}; it holds: {', '.join(held)}")
-        return asked
-    known = [name for name in held if name in BACKENDS]
-    if not known:
-        raise BundleError(f"{bundle.path}: holds artefacts for {', '.join(held)} only; upgrade vmeg-edge")
-    reasons = []
-    for name in known:
-        why = why_unusable(name)
-        if why is None:
-            return name
-        reasons.append(f"{name}: {why}")
-    raise BackendMissingError(f"{bundle.path}: none of its backends can be used here: {'; '.join(reasons)}")
 
 
 def direction_of(bundle: Bundle) -> npt.NDArray[np.float32] | None:

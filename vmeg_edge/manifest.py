@@ -20,6 +20,14 @@ ResizeMethod = Literal["nearest", "bilinear", "bicubic"]
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
+Proof = Literal["run", "emulated", "simulated", "same"]
+"""How an artefact was proven for a class of processors (`processor.CLASSES`).
+
+``run``: it ran on such a processor. ``emulated``: its engine ran it, held to the instructions of the class.
+``simulated``: an equal model ran, whose integer products are exact here as they are on the class. ``same``: it ran
+here, and no product of it depends on the class; rounding of float32 alone may differ.
+"""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
@@ -149,12 +157,14 @@ class SizedModel(_Strict):
     files: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class Artefact(_Strict):
+class Variant(_Strict):
     """A serialised model for one backend: its files (the one to open first), and the precision it computes in.
 
     ``float_precision`` is that of everything that is not int8; the backend pins it. ``recipe`` names how the model
     was quantized, ``reason`` why this recipe was kept, ``float_layers`` the linear layers that were given back to
-    float. ``sized`` are the models for frames of a known sector (`sector`).
+    float. ``sized`` are the models for frames of a known sector (`sector`). ``proven`` maps the classes of processors
+    that it was proven for to how; empty where the processor has no part in it, and in bundles made before there were
+    classes.
     """
 
     files: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -164,11 +174,53 @@ class Artefact(_Strict):
     reason: str = ""
     float_layers: tuple[str, ...] = ()
     sized: tuple[SizedModel, ...] = ()
+    proven: dict[str, Proof] = Field(default_factory=dict)
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """The tokens of each sized model."""
         return tuple(model.tokens for model in self.sized)
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        """Its files and those of its sized models."""
+        return (*self.files, *(name for model in self.sized for name in model.files))
+
+    def serves(self, processor: str) -> bool:
+        """Whether it may run on this class of processors: proven for it, or for none in particular."""
+        return not self.proven or processor in self.proven
+
+
+class Artefact(Variant):
+    """What a backend opens: one model, or several made for different classes of processors.
+
+    ``variants`` are the further ones; the first that serves the class at hand is taken.
+    """
+
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def made(self) -> tuple[Variant, ...]:
+        """Every model, the first included."""
+        return (self, *self.variants)
+
+    def on(self, processor: str) -> Artefact | None:
+        """The one that serves this class of processors, by itself; ``None`` where none does."""
+        for one in self.made:
+            if one.serves(processor):
+                return Artefact(**{name: getattr(one, name) for name in Variant.model_fields})
+        return None
+
+
+class Ranking(_Strict):
+    """Backends on one class of processors, the fastest first.
+
+    ``measured`` says that the order is of medians measured on such a machine at conversion; otherwise it is what
+    `vmeg-edge convert` expects from measurements of other models.
+    """
+
+    backends: Annotated[tuple[str, ...], Field(min_length=1)]
+    measured: bool
 
 
 class CalibrationSet(_Strict):
@@ -215,6 +267,7 @@ class Checkpoint(_Strict):
 class Manifest(_Strict):
     """``manifest.json``, version 1. Unknown fields are refused: they would be promises that nothing keeps.
 
+    ``fastest`` ranks the backends by class of processors (`processor.CLASSES`).
     ``merge`` is how many tokens each block of a ViT merges away in every artefact (ToMe, arXiv 2210.09461); where it is
     empty, none are. The golden frames' answers are those of the model that merges none.
     """
@@ -228,6 +281,7 @@ class Manifest(_Strict):
     decision: DecisionRule
     explanation: Explanation
     artefacts: Annotated[dict[str, Artefact], Field(min_length=1)]
+    fastest: dict[str, Ranking] = Field(default_factory=dict)
     merge: tuple[Annotated[int, Field(ge=0)], ...] = ()
     calibration: CalibrationSet | None = None
     plane_gate: PlaneGateRule | None = None
@@ -251,6 +305,11 @@ class Manifest(_Strict):
             raise ValueError("merge needs a ViT, and one number for each of its blocks")
         return self
 
+    def on(self, processor: str) -> Manifest:
+        """Itself with the artefacts that serve this class of processors, one a backend; there may be none."""
+        serving = {name: artefact.on(processor) for name, artefact in self.artefacts.items()}
+        return self.model_copy(update={"artefacts": {name: one for name, one in serving.items() if one is not None}})
+
     @property
     def merged(self) -> bool:
         """Whether the artefacts compute with fewer tokens than there are patches."""
@@ -269,12 +328,22 @@ class Manifest(_Strict):
         return (*random, *phantoms, RESEARCH_USE_ONLY)
 
     def to_json(self) -> str:
-        """The file's text: indented, keys in the order of the schema (no empty ``merge`` or ``sized``), a newline."""
-        content = self.model_dump(mode="json", exclude=None if self.merge else {"merge"})
+        """The file's text: indented, keys in the order of the schema, a newline.
+
+        What later versions added is left out where it is empty, so that a bundle that does not use it stays as it was.
+        """
+        content = self.model_dump(mode="json")
+        _leave_out(content, "merge", "fastest")
         for artefact in content["artefacts"].values():
-            if not artefact["sized"]:
-                del artefact["sized"]
+            for one in (artefact, *artefact["variants"]):
+                _leave_out(one, "sized", "proven", "variants")
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _leave_out(content: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if name in content and not content[name]:
+            del content[name]
 
 
 def parse_manifest(data: bytes, origin: str) -> Manifest:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge import kernels
+from vmeg_edge import kernels, processor
 from vmeg_edge._version import __version__
 from vmeg_edge.backends import Backend
 from vmeg_edge.bundle import GOLDEN, Bundle
@@ -65,6 +65,7 @@ class Scorer:
             **asdict(backend.report),
             "merge": list(bundle.manifest.merge),
             "sector": [] if sector is None else sorted(sector.models),
+            "processor": processor.current().name,
             "kernels": {key: kernels.describe()[key] for key in ("implementation", "isa")},
             "self_test": "not run",
             "vmeg_edge": __version__,

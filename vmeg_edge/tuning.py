@@ -31,6 +31,11 @@ class Choice:
     threads: int
     tried: tuple[Tried, ...]
 
+    @property
+    def p50_ms(self) -> float:
+        """The median of the number that was chosen, in milliseconds a frame."""
+        return next(one.p50_ms for one in self.tried if one.threads == self.threads)
+
     def __str__(self) -> str:
         """One line for the provenance."""
         said = ", ".join(f"{one.threads}: {one.refused or f'{one.p50_ms:.1f} ms'}" for one in self.tried)

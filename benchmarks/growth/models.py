@@ -68,6 +68,7 @@ def make(model: Model) -> bool:
     """Make what is missing of a model's files; whether anything was."""
     from vmeg_edge.converters import openvino_from_onnx
     from vmeg_edge.converters.qdq_from_onnx import DYNAMIC, QdqQuantizer
+    from vmeg_edge.converters.ranges import Ranges
 
     if model.frames.exists():
         return False
@@ -80,7 +81,7 @@ def make(model: Model) -> bool:
     int8 = openvino_from_onnx.quantize(source, pixels[:CALIBRATION_FRAMES], smooth=openvino_from_onnx.OFF)
     for name, data in openvino_from_onnx.to_files(int8, halve=False).items():
         (model.folder / name.replace("model", "int8")).write_bytes(data)
-    dynamic = QdqQuantizer(source, pixels[:CALIBRATION_FRAMES], model.folder, DYNAMIC).quantize()
+    dynamic = QdqQuantizer(Ranges(source, pixels[:CALIBRATION_FRAMES], model.folder), DYNAMIC).quantize()
     dynamic.rename(model.file("onnxruntime", "int8"))
     logits, _ = reference(network, mean=MEAN, std=STD)(pixels)
     np.savez(model.frames, pixels=pixels, logits=logits)  # last: a folder that has it is whole

@@ -16,10 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from vmeg_edge.converters import checkpoint as checkpoints
+from vmeg_edge.converters.answers import maps_of
 from vmeg_edge.converters.architectures.network import Network
 from vmeg_edge.converters.architectures.vit import ViTConfig
 from vmeg_edge.converters.frames import golden_frames, parity_frames, tensors_of
-from vmeg_edge.converters.measure import judged, maps_of
+from vmeg_edge.converters.measure import judged
 from vmeg_edge.converters.onnx_from_checkpoint import reference
 from vmeg_edge.converters.orientation import fit_direction
 from vmeg_edge.converters.token_reduction import Schedule

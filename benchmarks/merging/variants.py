@@ -12,9 +12,9 @@ import pruning
 from proof_frames import FrameSet
 from trained import Images, Said, Trained, progress, said_of
 from vmeg_edge.converters import token_reduction as reduction
+from vmeg_edge.converters.answers import maps_of
 from vmeg_edge.converters.architectures.network import Network
 from vmeg_edge.converters.architectures.vit import CHANNELS, ViTConfig
-from vmeg_edge.converters.measure import maps_of
 from vmeg_edge.converters.token_reduction import Schedule
 
 from vmeg_edge.bundle import open_bundle

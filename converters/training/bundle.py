@@ -11,9 +11,9 @@ from vmeg_edge.bundle import open_bundle
 from vmeg_edge.errors import UsageError
 
 from ..bundle_from_model import convert
-from ..candidates import Report
 from ..origin import Training
 from ..plane_gate_fit import FIT_FRAMES, HELD_OUT_FRAMES, GateFrames, write_gated
+from ..workshop import Report
 from .examples import Examples
 from .plan import Plan
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from onnxruntime.quantization import QuantType, quantize_static
 from vmeg_edge.converters import checkpoint as checkpoints
+from vmeg_edge.converters.answers import maps_of
 from vmeg_edge.converters.bundle_from_model import Quantization, convert
 from vmeg_edge.converters.calibration import gather
 from vmeg_edge.converters.candidates import Candidate
-from vmeg_edge.converters.measure import Bar, judged, maps_of, measure
+from vmeg_edge.converters.measure import Bar, judged, measure
 from vmeg_edge.converters.onnx_from_checkpoint import export, reference
 from vmeg_edge.converters.origin import IMAGENET_MEAN, IMAGENET_STD, Training
 from vmeg_edge.converters.ranges import Frames

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vmeg_edge import processor
 from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, inputs_of, usable_processors
 from vmeg_edge.backends.telemetry import without_telemetry
 from vmeg_edge.errors import BackendError, UsageError
@@ -17,6 +19,9 @@ from vmeg_edge.manifest import Artefact, Manifest
 
 with without_telemetry():
     import openvino as ov
+
+ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
+"""oneDNN's own limit to a lesser processor's instructions; an engine that was compiled under it is kept apart."""
 
 _HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _FAMILIES = ("CPU", "GPU", "NPU")
@@ -142,6 +147,7 @@ def _compiled(
         "device": device,
         "device_name": _full_name(core, device),
         "driver": _driver(core, device),
+        "processor": f"{processor.current().name} {os.environ.get(ISA_VARIABLE, '')}".strip(),
         "precision": artefact.precision,
         **options,
     }

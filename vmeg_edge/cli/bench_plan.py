@@ -16,6 +16,7 @@ from vmeg_edge.bench.models import open_models
 from vmeg_edge.bench.plan import MOST_MS, CaseSpec, Plan
 from vmeg_edge.cli.options import DEMO_BUNDLE
 from vmeg_edge.errors import BackendMissingError, UsageError
+from vmeg_edge.matching import on_this_processor
 
 _FPS = 10.0
 
@@ -76,7 +77,8 @@ def bundles_of(options: dict[str, Any]) -> list[tuple[Path, tuple[str, ...]]]:
 
 def cases_of(paths: Sequence[Path], options: dict[str, Any]) -> tuple[list[CaseSpec], dict[Path, dict[str, str]]]:
     """Every bundle on every backend with every number of threads; and the backends that are left out, by bundle."""
-    held = {bundle.path: tuple(bundle.manifest.artefacts) for bundle in open_models(paths).values()}
+    bundles = [on_this_processor(bundle) for bundle in open_models(paths).values()]
+    held = {bundle.path: tuple(bundle.manifest.artefacts) for bundle in bundles}
     chosen = tuple(dict.fromkeys(options["backends"]))
     for name in chosen:
         for path, own in held.items():

@@ -20,6 +20,7 @@ from vmeg_edge.cli.options import (
 )
 from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import DecisionRule
+from vmeg_edge.matching import proven_line
 
 
 @click.command(name="convert")
@@ -104,6 +105,14 @@ from vmeg_edge.manifest import DecisionRule
     help="Engine to make an artefact for; may be given again. [default: onnxruntime]",
 )
 @click.option(
+    "--for",
+    "processors",
+    multiple=True,
+    metavar="CLASS,...|all",
+    help="Classes of processors that int8 is made for, such as x86-avx2,x86-avx512-vnni (`vmeg-edge info` names this "
+    "machine's), or all. [default: this machine's]",
+)
+@click.option(
     "--calibration",
     multiple=True,
     metavar="SOURCE",
@@ -163,6 +172,8 @@ def command(**options: Any) -> None:
     Examples:
       vmeg-edge convert vit.pt --out vit.vmeg
       vmeg-edge convert vit.pt --out v8.vmeg --precision int8 --calibration cines/ --target openvino --target tensorrt
+      vmeg-edge convert vit.pt --out all.vmeg --precision int8 --calibration cines/ --target openvino \
+        --target onnxruntime --for all
       vmeg-edge convert vit.vmeg --out v16.vmeg --precision bfloat16 --target openvino
       vmeg-edge convert usf_mae.pt --head head.pt --out vit.vmeg --frames stills/
       vmeg-edge convert usf_mae.pt --new-head 2 --out untrained.vmeg
@@ -203,6 +214,7 @@ def command(**options: Any) -> None:
         ),
         reduce_tokens=options["reduce_tokens"],
         sector_tokens=options["sector_tokens"],
+        processors=options["processors"],
         weights=weights,
         training=training,
         golden=options["golden"],
@@ -218,6 +230,7 @@ def command(**options: Any) -> None:
             "artefacts": [row.to_json() for row in done.rows],
             "merge": list(done.manifest.merge),
             "sized": {name: list(held.sizes) for name, held in done.manifest.artefacts.items()} if done.digest else {},
+            "fastest": {name: one.model_dump(mode="json") for name, one in done.manifest.fastest.items()},
             "warnings": list(done.warnings),
             "notices": list(done.manifest.notices),
         }
@@ -266,9 +279,11 @@ def _show(done: Any) -> None:
         "map cosine: the lowest; in float: linear layers left in float"
     )
     for row in done.rows:
-        label = f"{row.candidate.target} {row.candidate.recipe}"
+        label = f"{row.candidate.slot.name} {row.candidate.recipe}"
         for line in (*row.failures, *([row.remark] if row.remark else [])):
             console.print(f"{label}: {line}")
+        if row.status == "kept" and row.proofs:
+            console.print(f"{label}: {proven_line(row.proofs)}")
         if row.status == "kept" and 0 < len(row.candidate.artefact.float_layers) <= 12:
             console.print(f"{label}: left in float: {', '.join(row.candidate.artefact.float_layers)}")
     if done.manifest.merged:
@@ -280,7 +295,7 @@ def _show(done: Any) -> None:
 def _cells(row: Any) -> tuple[str, ...]:
     parity = row.parity
     return (
-        f"{row.candidate.target} {row.candidate.artefact.precision} {row.candidate.recipe}",
+        f"{row.candidate.slot.name} {row.candidate.artefact.precision} {row.candidate.recipe}",
         row.status if not row.failures else "FAILED",
         f"{row.size_mb:.1f}",
         "-" if row.p50_ms is None else f"{row.p50_ms:.1f}",

@@ -196,10 +196,11 @@ class _Work:
 
     def _subjects(self) -> list[tuple[Any, str, str]]:
         from vmeg_edge.backends import BACKENDS, why_unusable
+        from vmeg_edge.matching import on_this_processor
 
         found = []
         for bundle in self.bundles:
-            held = bundle.manifest.artefacts
+            held = on_this_processor(bundle).manifest.artefacts
             asked = self.options["backends"]
             unknown = [name for name in asked if name not in held]
             if unknown:

@@ -62,7 +62,7 @@ def _show(content: dict[str, Any]) -> None:
     else:
         console.print(f"kernels: {kernels['implementation']}, {kernels['isa'] or 'NumPy'} ({kernels['reason']})")
         console.print(f"  instruction sets here: {', '.join(kernels['isa_available']) or 'none built'}")
-        console.print(f"  CPU features: {', '.join(kernels['cpu_features']) or 'unknown'}")
+    console.print(f"processor class: {content['processor_class']} (CPU features: {', '.join(content['cpu_features'])})")
     backends = [
         (b["name"], b["version"] or "-", ", ".join(b["found"]) or "none found", b["state"]) for b in content["backends"]
     ]
@@ -79,7 +79,7 @@ def _show(content: dict[str, Any]) -> None:
 
 
 def _collect() -> dict[str, Any]:
-    from vmeg_edge import kernels
+    from vmeg_edge import kernels, processor
     from vmeg_edge._version import __version__
     from vmeg_edge.backends import BACKENDS, availability, cache_folder, devices_of, usable_processors
     from vmeg_edge.backends.cache import CACHE_VARIABLE
@@ -89,6 +89,11 @@ def _collect() -> dict[str, Any]:
     from vmeg_edge.sources.base import KINDS
     from vmeg_edge.sources.opening import require
 
+    said_class: str
+    try:
+        said_class = processor.current().name
+    except VmegError as error:
+        said_class = str(error)
     described: dict[str, Any]
     try:
         described = kernels.describe()
@@ -132,6 +137,8 @@ def _collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processors": usable_processors(),
+        "processor_class": said_class,
+        "cpu_features": list(processor.features_here()),
         "kernels": described,
         "backends": backends,
         "engine_cache": str(cache_folder()),

@@ -34,9 +34,10 @@ def command(bundle: Path | None, backend: str | None, device: str | None, thread
     from vmeg_edge.cli.opening import opened as opened_scorer
     from vmeg_edge.cli.options import DEMO_BUNDLE
     from vmeg_edge.errors import BackendMissingError
+    from vmeg_edge.matching import on_this_processor, proven_line
 
     path = bundle or DEMO_BUNDLE
-    opened = open_bundle(path)
+    opened = on_this_processor(open_bundle(path))
     names = [backend] if backend else [name for name in opened.manifest.artefacts if name in BACKENDS]
     absent = {} if backend else {name: why for name in names if (why := why_unusable(name))}
     usable = [name for name in names if name not in absent]
@@ -50,6 +51,8 @@ def command(bundle: Path | None, backend: str | None, device: str | None, thread
             rows.append(
                 {
                     **asdict(scorer.backend.report),
+                    "processor": scorer.provenance["processor"],
+                    "proven": dict(opened.manifest.artefacts[name].proven),
                     "golden": parity.to_json(),
                     "failures": failures,
                     "passed": not failures,
@@ -77,6 +80,9 @@ def command(bundle: Path | None, backend: str | None, device: str | None, thread
         for row in rows:
             for failure in row["failures"]:
                 console.print(f"{row['backend']}: {failure}")
+        for row in rows:
+            if row["proven"]:
+                console.print(f"{row['backend']}: {proven_line(row['proven'])}")
         for name, why in absent.items():
             console.print(f"{name} was not run here: {why}")
         for notice in manifest.notices:

@@ -7,13 +7,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vmeg_edge.cli.options import DEMO_BUNDLE
+from vmeg_edge.phantom import Phantom
+from vmeg_edge.phantom.anatomy import Anatomy, Pose, Scanner
 
 ROOT = Path(__file__).resolve().parents[1]
 SOAK = pytest.StashKey["tuple[subprocess.Popen[str], Path]"]()
@@ -52,6 +56,46 @@ def _engines_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VMEG_EDGE_CACHE", str(tmp_path_factory.mktemp("engines")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _phantoms_drawn_once() -> Iterator[None]:
+    """A phantom that another test has drawn is not drawn again: the same arguments give the same pixels."""
+    from vmeg_edge.phantom import cine, render
+
+    drawn = Drawn(render)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vmeg_edge.phantom.render", drawn)
+        patch.setattr(cine, "render", drawn)
+        yield
+
+
+class Drawn:
+    """Draws phantoms, and remembers those that it drew last."""
+
+    LIMIT_BYTES = 300_000_000
+
+    def __init__(self, render: Callable[..., Phantom]) -> None:
+        self._render = render
+        self._kept: OrderedDict[tuple[object, ...], Phantom] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, anatomy: Anatomy, scanner: Scanner, pose: Pose, **which: Any) -> Phantom:
+        """A phantom with pixels of its own, as drawn by `vmeg_edge.phantom.render`."""
+        key = (anatomy, scanner, pose)
+        made = self._kept.pop(key, None)
+        if made is None:
+            made = self._render(anatomy, scanner, pose)
+            self._bytes += _size(made)
+        self._kept[key] = made
+        while self._bytes > self.LIMIT_BYTES:
+            self._bytes -= _size(self._kept.popitem(last=False)[1])
+        pixels, mask = made.frame.pixels.copy(), made.ventricles.copy()
+        return replace(made, frame=replace(made.frame, pixels=pixels, **which), ventricles=mask)
+
+
+def _size(made: Phantom) -> int:
+    return made.frame.pixels.nbytes + made.ventricles.nbytes
 
 
 @pytest.fixture(scope="session")

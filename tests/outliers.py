@@ -16,20 +16,21 @@ from vmeg_edge.converters.architectures.vit_state import infer_config
 
 from checkpoints import make_classifier_state_dict
 
-DEPTH = 6  # half of a ViT-B: the outliers come late, and each block costs seconds a conversion
+SIZE = 96  # pixels: outliers belong to channels, so that 36 tokens carry them as 196 do
+DEPTH = 4  # the outliers come late, and each block costs seconds a conversion
 CHANNELS = (41, 200, 513, 700)
-FROM_BLOCK = 4
+FROM_BLOCK = 2
 
 
 def with_outliers(pixels: npt.NDArray[np.float32], magnitude: float, *, spread: float = 1.5) -> dict[str, Tensor]:
-    """A state dict of ViT-B/16's width whose residual carries ``magnitude`` in four channels from block 5 on.
+    """A state dict of ViT-B/16's width whose residual carries ``magnitude`` in four channels from block 3 on.
 
-    ``pixels`` are normalised frames, float32 ``[N, 3, 224, 224]``, on which the head is fitted: its logit difference
+    ``pixels`` are normalised frames, float32 ``[N, 3, 96, 96]``, on which the head is fitted: its logit difference
     has a mean of zero and a standard deviation of ``spread`` there, so that a change of the features shows in the
     probability. Behind each norm the weights are rescaled, as training does, so that the ordinary channels keep their
     size.
     """
-    state = make_classifier_state_dict(dim=768, depth=DEPTH, image_size=224)
+    state = make_classifier_state_dict(dim=768, depth=DEPTH, image_size=SIZE)
     signs = torch.tensor([1.0, -1.0, 1.0, -1.0])
     state[f"blocks.{FROM_BLOCK - 1}.mlp.fc2.bias"][list(CHANNELS)] += magnitude * signs
     model = _model(state)

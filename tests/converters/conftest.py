@@ -37,6 +37,6 @@ def demo_int8_for_real_frames(demo_bundle: Path, tmp_path_factory: pytest.TempPa
         shared_data("fetal_head_hc18"),
         shared_data("us_video", "Cov_convex_volpecelli_sonographic_v1.mov"),
     )
-    quantization = Quantization(sources)
+    quantization = Quantization(sources, calibration_frames=48, validation_frames=24)
     convert(demo_bundle, path, targets=("onnxruntime", "openvino"), precision="int8", quantization=quantization).check()
     return path

@@ -45,9 +45,11 @@ def _largest_difference(checkpoint: Path, bundle: Path, frames: list[Frame]) -> 
     return float(np.abs(probabilities(logits, 1.0)[:, 1] - ours).max())
 
 
-def test_a_vit_base_in_usf_maes_format_scores_real_frames_as_torch_does(vmeg_edge: Callable, tmp_path: Path) -> None:
+def test_a_vit_of_twelve_blocks_in_usf_maes_format_scores_real_frames_as_torch_does(
+    vmeg_edge: Callable, tmp_path: Path
+) -> None:
     checkpoint, bundle = tmp_path / "vit.pt", tmp_path / "v.vmeg"
-    torch.save({"model": make_classifier_state_dict(dim=768, depth=12, image_size=224)}, checkpoint)
+    torch.save({"model": make_classifier_state_dict(dim=192, depth=12, image_size=224)}, checkpoint)
     ran = vmeg_edge("convert", checkpoint, "--out", bundle, "--no-plane-gate")  # fitted in tests of its own
     assert ran.code == 0, ran.err
     assert "kept" in ran.out

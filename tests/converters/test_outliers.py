@@ -20,12 +20,12 @@ from vmeg_edge.converters.onnx_from_checkpoint import export, reference
 from vmeg_edge.converters.origin import IMAGENET_MEAN, IMAGENET_STD, Training
 from vmeg_edge.converters.ranges import Frames
 
-from outliers import CHANNELS, FROM_BLOCK, with_outliers
+from outliers import CHANNELS, DEPTH, FROM_BLOCK, SIZE, with_outliers
 from shared_data import shared_data
 from vmeg_edge.manifest import Artefact, DecisionRule, Input
 
 MAGNITUDE = 400.0
-SPEC = Input(width=224, height=224, resize="nearest", mean=IMAGENET_MEAN, std=IMAGENET_STD)
+SPEC = Input(width=SIZE, height=SIZE, resize="nearest", mean=IMAGENET_MEAN, std=IMAGENET_STD)
 RULE = DecisionRule(temperature=1.0, threshold=0.5, abstain=(0.35, 0.65))
 
 
@@ -44,7 +44,7 @@ def test_the_residual_carries_outliers_of_hundreds_beside_a_small_median(checkpo
     seen: list[torch.Tensor] = []
     model.blocks[FROM_BLOCK].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].x))
     with torch.no_grad():
-        model(torch.zeros(1, 3, 224, 224))
+        model(torch.zeros(1, 3, SIZE, SIZE))
     largest = seen[0].abs().amax(dim=(0, 1))
     assert set(largest.topk(4).indices.tolist()) == set(CHANNELS)
     assert largest[list(CHANNELS)].min() > 300
@@ -83,7 +83,7 @@ def test_float16_for_tensorrt_holds_the_outliers_and_builds(checkpoint: Path, tm
     (row,) = done.rows
     assert row.parity.non_finite_frames == 0
     assert row.parity.max_abs_dp <= 1e-2
-    assert "13 normalization float" in row.candidate.proof
+    assert f"{2 * DEPTH + 1} normalization float" in row.candidate.proof
 
 
 def test_quantizing_everything_fails_the_gate_there(checkpoint: Path, tmp_path: Path) -> None:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vmeg_edge.errors import UsageError
-from vmeg_edge.phantom import PhantomCine, phantom, phantoms
+from vmeg_edge.phantom import PhantomCine, cine, phantom, phantoms
 from vmeg_edge.phantom.anatomy import Pose, sample_anatomy, sample_scanner
 from vmeg_edge.phantom.render import render
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _drawn_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is what is tested here, so that no phantom comes from another test."""
+    monkeypatch.setattr("vmeg_edge.phantom.render", render)
+    monkeypatch.setattr(cine, "render", render)
 
 
 def _level(width_mm: float, seed: int = 3) -> tuple:
@@ -59,6 +72,32 @@ def test_the_same_seed_draws_the_same_pixels_and_others_differ() -> None:
     assert np.array_equal(first.frame.pixels, again.frame.pixels)
     assert first.atrial_width_mm == again.atrial_width_mm
     assert (first.frame.pixels != other.frame.pixels).mean() > 0.5
+
+
+def test_another_processor_draws_the_same_picture_but_for_rounding(tmp_path: Path) -> None:
+    """Vector instructions round a sum in another order, so that few pixels differ, and by a level."""
+    code = (
+        "import sys, numpy as np; from vmeg_edge.phantom import phantoms; "
+        "np.save(sys.argv[1], np.stack([made.frame.pixels for made in phantoms(4, 4)]))"
+    )
+    classes = {
+        "lowest": {"NPY_DISABLE_CPU_FEATURES": " ".join(_dispatched()), "OPENCV_CPU_DISABLE": "AVX2,FP16,AVX,SSE4.2"},
+        "none of OpenCV's": {"OPENCV_CPU_DISABLE": "AVX2,FP16,AVX,SSE4.2,SSE4.1"},
+    }
+    here = np.stack([made.frame.pixels for made in phantoms(4, 4)]).astype(int)
+    for name, forced in classes.items():
+        command = [sys.executable, "-c", code, str(tmp_path / "drawn.npy")]
+        subprocess.run(command, env=os.environ | forced, cwd=ROOT, check=True, capture_output=True)
+        apart = np.abs(np.load(tmp_path / "drawn.npy") - here)
+        assert (apart > 0).mean() < 1e-3, name
+        assert (apart > 2).mean() < 1e-5, name
+
+
+def _dispatched() -> list[str]:
+    """The instruction sets above its baseline that NumPy found here; those that it did not find cannot be left out."""
+    from numpy._core import _multiarray_umath as core
+
+    return [name for name in core.__cpu_dispatch__ if core.__cpu_features__[name]]
 
 
 def test_a_set_holds_both_classes_with_a_gap_between_them() -> None:

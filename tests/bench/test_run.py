@@ -108,7 +108,7 @@ def test_two_cases_take_turns_and_report_everything(
         assert case.throughput_fps > 0
         assert case.model == "demo"
         assert case.artefact_mb == pytest.approx((demo_bundle / "model.onnx").stat().st_size / 1e6, rel=1e-5)
-        assert 0 < case.bench_overhead_ms < 0.1
+        assert 0 < case.bench_overhead_ms < case.stages_ms["end_to_end"].p50_ms
         assert set(case.stages_ms) == {"preprocess", "infer", "explain", "decide", "other", "end_to_end"}
         assert case.stages_ms["end_to_end"].samples == 25
         start = case.start

@@ -9,46 +9,50 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.stand_ins import Metronome, mixture, pictures, scorer_on
-from vmeg_edge.bench.scenarios import COLUMNS, Cursor, Record, Slice, offline, own_overhead_ms, paced, single
-from vmeg_edge.bench.statistics import percentile
+from bench.stand_ins import Clock, Metronome, mixture, pictures, scorer_on
+from vmeg_edge.bench.scenarios import COLUMNS, Cursor, Record, offline, own_overhead_ms, paced, single
 from vmeg_edge.errors import BackendError, SourceError, UsageError
+from vmeg_edge.frames import Pixels
 from vmeg_edge.results import FrameResult, Timings
 
-NEAR_MS = 0.2
-MEDIANS_NEAR_MS = 0.3
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that only the backend moves: the machine takes no time at all."""
+    made = Clock()
+    monkeypatch.setattr(time, "perf_counter_ns", made)
+    return made
 
 
-def assert_as_the_backend_says(ran: Slice, took_ms: list[float]) -> None:
-    """Frame by frame within 0.2 ms for 95 % of them, the medians within 0.3 ms, and never less than the truth."""
-    reported = ran.columns["infer_ms"]
-    assert len(reported) == len(took_ms)
-    over = reported - np.array(took_ms)
-    assert over.min() >= 0
-    assert np.quantile(over, 0.95) <= NEAR_MS
-    assert abs(percentile(reported.tolist(), 50) - percentile(took_ms, 50)) <= MEDIANS_NEAR_MS
-    assert (ran.columns["end_to_end_ms"] >= reported).all()
-
-
-def test_single_reports_each_inference_as_the_backend_took_it(demo_bundle: Path) -> None:
-    backend = Metronome(mixture(4.0, 12.0))
+def test_single_reports_each_inference_as_the_backend_took_it(demo_bundle: Path, clock: Clock) -> None:
+    backend = Metronome(mixture(4.0, 12.0), clock=clock)
     ran = single(
         scorer_on(backend, demo_bundle).score, Cursor(pictures()), duration_s=9, warm_up_frames=2, iterations=80
     )
-    assert_as_the_backend_says(ran, backend.took_ms[2:])
+    assert set(backend.took_ms) == {4.0, 12.0}
+    for column in ("infer_ms", "end_to_end_ms"):
+        assert ran.columns[column].tolist() == pytest.approx(backend.took_ms[2:])
+    for column in ("preprocess_ms", "explain_ms", "decide_ms"):
+        assert not ran.columns[column].any()
     assert (ran.arrived, ran.scored, ran.dropped, ran.failed) == (80, 80, 0, 0)
+
+
+def test_single_runs_for_its_duration_and_its_wall_time_holds_every_frame(demo_bundle: Path, clock: Clock) -> None:
+    ran = single(
+        scorer_on(Metronome(lambda _: 7.0, clock=clock), demo_bundle).score, Cursor(pictures()), duration_s=0.3
+    )
+    assert ran.scored == 43, "the frame that is begun before the time is over is done, and none after it"
+    assert ran.wall_s == pytest.approx(43 * 7e-3)
+    assert ran.columns["at_s"].tolist() == pytest.approx([7e-3 * (place + 1) for place in range(43)])
+
+
+def test_what_a_busy_machine_adds_is_never_taken_off(demo_bundle: Path) -> None:
+    backend = Metronome(lambda _: 2.0, precise=False)
+    ran = single(scorer_on(backend, demo_bundle).score, Cursor(pictures()), duration_s=9, iterations=20)
+    assert (ran.columns["infer_ms"] >= np.array(backend.took_ms)).all()
     stages = sum(ran.columns[f"{name}_ms"] for name in ("preprocess", "infer", "explain", "decide"))
     assert (ran.columns["end_to_end_ms"] >= stages).all()
-
-
-def test_single_runs_for_its_duration_and_its_wall_time_holds_every_frame(demo_bundle: Path) -> None:
-    backend = Metronome(lambda _: 5.0)
-    ran = single(scorer_on(backend, demo_bundle).score, Cursor(pictures()), duration_s=0.3)
-    assert ran.wall_s >= 0.3
-    assert sum(backend.took_ms[:-1]) < 300, "a frame was begun after the time was over"
     assert ran.wall_s * 1e3 >= ran.columns["end_to_end_ms"].sum()
-    assert ran.wall_s * 1e3 <= ran.columns["end_to_end_ms"].sum() + 0.5 * ran.scored
-    assert ran.columns["at_s"][-1] == pytest.approx(ran.wall_s, abs=0.05)
 
 
 def test_frames_take_turns_and_the_next_slice_goes_on_where_the_last_one_stopped(demo_bundle: Path) -> None:
@@ -67,7 +71,10 @@ def test_paced_reports_each_inference_as_the_backend_took_it(demo_bundle: Path) 
     )
     assert ran.arrived == 60 == ran.scored + ran.dropped + ran.failed
     assert ran.scored == len(backend.took_ms) - 2
-    assert_as_the_backend_says(ran, backend.took_ms[2:])
+    over = ran.columns["infer_ms"] - np.array(backend.took_ms[2:])
+    assert over.min() >= 0
+    assert np.median(over) < 4, "a frame of 4 ms is told from one of 12"
+    assert (ran.columns["end_to_end_ms"] >= ran.columns["infer_ms"]).all()
     assert ran.wall_s == 1.5
     assert (np.diff(ran.columns["frame"]) >= 1).all()
 
@@ -103,9 +110,9 @@ def test_a_stalled_frames_successor_is_as_old_as_it_waited(demo_bundle: Path) ->
 
 
 def test_late_are_the_results_older_than_the_deadline(demo_bundle: Path) -> None:
-    backend = Metronome(lambda number: 40.0 if number % 2 else 1.0)
-    ran = paced(scorer_on(backend, demo_bundle), Cursor(pictures()), fps=15, duration_s=1.0, deadline_ms=30)
-    assert (ran.columns["late"] == (ran.columns["end_to_end_ms"] > 30)).all()
+    backend = Metronome(lambda number: 180.0 if number % 2 else 0.0, precise=False)
+    ran = paced(scorer_on(backend, demo_bundle), Cursor(pictures()), fps=4, duration_s=1.5, deadline_ms=150)
+    assert (ran.columns["late"] == (ran.columns["end_to_end_ms"] > 150)).all()
     assert ran.columns["late"].any()
     assert not ran.columns["late"].all()
 
@@ -137,16 +144,30 @@ def test_single_raises_what_scoring_raised(demo_bundle: Path) -> None:
         single(scorer.score, Cursor(pictures()), duration_s=1, iterations=9)
 
 
-def test_two_streams_that_wait_have_about_twice_the_throughput_of_one(demo_bundle: Path) -> None:
-    def throughput(streams: int) -> float:
-        backends = [Metronome(lambda _: 20.0, precise=False) for _ in range(streams)]
-        scores = [scorer_on(backend, demo_bundle).score for backend in backends]
-        ran = offline(scores, Cursor(pictures()), duration_s=0.6, warm_up_frames=1)
-        assert all(len(backend.took_ms) > 5 for backend in backends), "each stream works"
-        assert ran.scored == ran.arrived == sum(len(backend.took_ms) - 1 for backend in backends)
-        return ran.scored / ran.wall_s
+def test_two_streams_are_scored_at_the_same_time(demo_bundle: Path) -> None:
+    """Each inference waits until the other stream's has begun: taking turns, neither would end."""
+    both = threading.Barrier(2)
 
-    assert 1.5 < throughput(2) / throughput(1) < 2.5
+    class Together(Metronome):
+        def infer(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
+            if self.took_ms:  # the warm-up is scored alone
+                both.wait(30)
+            return super().infer(pixels)
+
+    backends = [Together(lambda _: 0.0) for _ in range(2)]
+    scores = [scorer_on(backend, demo_bundle).score for backend in backends]
+    ran = offline(scores, Cursor(pictures()), duration_s=9, warm_up_frames=1, iterations=24)
+    assert [len(backend.took_ms) for backend in backends] == [13, 13]
+    assert ran.scored == ran.arrived == 24
+
+
+def test_throughput_counts_the_frames_of_every_stream(demo_bundle: Path) -> None:
+    backends = [Metronome(lambda _: 5.0, precise=False) for _ in range(2)]
+    scores = [scorer_on(backend, demo_bundle).score for backend in backends]
+    ran = offline(scores, Cursor(pictures()), duration_s=0.2, warm_up_frames=1)
+    assert ran.wall_s >= 0.2
+    assert ran.scored == ran.arrived == sum(len(backend.took_ms) - 1 for backend in backends)
+    assert all(len(backend.took_ms) > 1 for backend in backends), "each stream works"
 
 
 def test_offline_shares_the_iterations_and_puts_its_frames_in_order_of_time(demo_bundle: Path) -> None:
@@ -168,10 +189,15 @@ def test_offline_raises_what_one_stream_raised_and_leaves_no_thread(demo_bundle:
     assert time.perf_counter() - began_s < 30, "the others stop with it"
 
 
-def test_the_benchs_own_share_of_a_frame_is_measured_and_small(demo_bundle: Path) -> None:
+def test_the_benchs_own_share_of_a_frame_is_the_median_around_one_that_does_nothing(
+    demo_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frames = pictures()
     result = scorer_on(Metronome(lambda _: 0.0), demo_bundle).score(frames[0])
-    assert 0 < own_overhead_ms(result, frames) < 0.1
+    assert own_overhead_ms(result, frames) > 0
+    reads = iter(range(10**9))
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(reads) * 20_000)  # each reading takes 0.02 ms
+    assert own_overhead_ms(result, frames) == pytest.approx(0.02)
 
 
 def _result(frame: int) -> FrameResult:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from vmeg_edge.outputs import PendingFile
 
 from .evaluation import BINS, Evaluation
+from .figures import Figure, mpl
 
 _SIZE_INCHES = (11.0, 10.0)
 _STYLES = ("-", "--", ":", "-.")

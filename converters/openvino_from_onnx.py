@@ -17,14 +17,14 @@ import onnx
 
 from vmeg_edge.backends import BackendReport, usable_processors
 from vmeg_edge.backends.base import inputs_of
-from vmeg_edge.backends.telemetry import without_telemetry
 from vmeg_edge.errors import UsageError
+from vmeg_edge.silence import silence
 
 from .control import MARGIN, Control
 from .feeds import Feed, pixels_alone
 from .linear_layers import LinearLayer, is_transformer, linear_layers, quantizable
 
-with without_telemetry():
+with silence():
     import nncf
     import openvino as ov
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet

@@ -15,10 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
-from onnxruntime.quantization import QuantType, qdq_loss_debug, quantize_dynamic, quantize_static
+
+from vmeg_edge.silence import silence
 
 from .linear_layers import LinearLayer, quantizable
 from .ranges import BETWEEN, LINEAR, Frames, Ranges
+
+with silence():
+    from onnxruntime.quantization import QuantType, qdq_loss_debug, quantize_dynamic, quantize_static
 
 _RANKING_FRAMES = 2
 

@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
-from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+
+from vmeg_edge.silence import silence
 
 from .feeds import Feed, pixels_alone
+
+with silence():
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
+    from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
 Tensors = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

@@ -16,12 +16,15 @@ import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from vmeg_edge.backends.tensorrt_engine import build_engine, engine_library, engine_name, is_rtx, layer_precisions
 from vmeg_edge.errors import BackendError
+from vmeg_edge.silence import silence
 
 from .linear_layers import is_transformer
+
+with silence():
+    from onnxruntime.transformers.float16 import convert_float_to_float16
 
 Half: TypeAlias = Literal["float16", "bfloat16"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,36 +21,71 @@ import pytest
 from vmeg_edge.cli.options import DEMO_BUNDLE
 from vmeg_edge.phantom import Phantom
 from vmeg_edge.phantom.anatomy import Anatomy, Pose, Scanner
+from vmeg_edge.silence import silence
 
 ROOT = Path(__file__).resolve().parents[1]
-SOAK = pytest.StashKey["tuple[subprocess.Popen[str], Path]"]()
+BESIDE = {  # a test's file, and what it judges: minutes of waiting that cost no time; {} is a folder of its own
+    "test_soak.py": ("benchmarks/soak.py", "--seconds", "120", "--max-growth-mb", "8", "--out", "{}/soak.json"),
+    "test_silence.py": ("tests/silence_runs.py", "{}"),
+}
+STARTED = pytest.StashKey["dict[str, tuple[subprocess.Popen[str], Path]]"]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Engines that the tests import by themselves are as quiet as the product's."""
+    quiet = ExitStack()
+    quiet.enter_context(silence())
+    config.add_cleanup(quiet.close)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the soak beside the tests, where it is among them: two minutes of waiting that cost no time."""
-    if session.config.option.collectonly or not any(item.path.name == "test_soak.py" for item in session.items):
+    """Start what runs beside the tests, where its own test is among them."""
+    started = session.config.stash.setdefault(STARTED, {})
+    if session.config.option.collectonly:
         return
-    report = Path(tempfile.mkdtemp()) / "soak.json"
-    command = [sys.executable, "benchmarks/soak.py", "--seconds", "120", "--max-growth-mb", "8", "--out", str(report)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    session.config.stash[SOAK] = (process, report)
+    for test, words in BESIDE.items():
+        if any(item.path.name == test for item in session.items):
+            folder = Path(tempfile.mkdtemp())
+            command = [sys.executable, *(word.format(folder) for word in words)]
+            started[test] = (
+                subprocess.Popen(
+                    command,
+                    cwd=ROOT,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    start_new_session=True,
+                ),
+                folder,
+            )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A session that ends early takes its soak with it."""
-    if SOAK in session.config.stash:
-        process, report = session.config.stash[SOAK]
-        process.kill()
+    """A session that ends early takes what it started with it."""
+    for process, folder in session.config.stash.get(STARTED, {}).values():
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        shutil.rmtree(report.parent, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def soak(request: pytest.FixtureRequest) -> tuple[int, str, Path]:
+def beside(request: pytest.FixtureRequest) -> Callable[[str], tuple[int, str, Path]]:
+    """What was started with the session for a test's file: exit code, what it printed, its folder."""
+
+    def ended(test: str) -> tuple[int, str, Path]:
+        process, folder = request.config.stash[STARTED][test]
+        out, _ = process.communicate(timeout=600)
+        return process.returncode, out, folder
+
+    return ended
+
+
+@pytest.fixture(scope="session")
+def soak(beside: Callable[[str], tuple[int, str, Path]]) -> tuple[int, str, Path]:
     """The soak that was started with the session: exit code, what it printed, its report."""
-    process, report = request.config.stash[SOAK]
-    out, _ = process.communicate(timeout=400)
-    return process.returncode, out, report
+    code, out, folder = beside("test_soak.py")
+    return code, out, folder / "soak.json"
 
 
 @pytest.fixture(scope="session", autouse=True)

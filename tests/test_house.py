@@ -25,6 +25,8 @@ TOOLCHAIN_ONLY = {
     "timm",
 }
 
+TALKATIVE = {"onnxruntime", "openvino", "nncf"}
+
 # Each room and the rooms of the runtime that it may import at any depth of its own files.
 MAY_IMPORT = {
     "errors": set(),
@@ -34,6 +36,7 @@ MAY_IMPORT = {
     "results": {"frames"},
     "manifest": {"errors"},
     "parity": {"errors", "results"},
+    "silence": set(),
     "bundle": {"errors", "manifest", "outputs"},
     "golden": {"errors", "frames", "manifest"},
     "kernels": {"errors", "frames", "_native"},
@@ -46,7 +49,7 @@ MAY_IMPORT = {
     "exam": {"errors", "results"},
     "live": {"errors", "exam", "frames", "results"},
     "recording": {"errors", "exam", "frames", "live", "outputs"},
-    "backends": {"errors", "manifest", "outputs", "processor"},
+    "backends": {"errors", "manifest", "outputs", "processor", "silence"},
     "sources": {"errors", "frames", "phantom"},
     "sinks": {"errors", "explain", "frames", "manifest", "outputs", "results"},
     "serve": {"_version", "errors", "explain", "frames", "manifest", "results", "sinks"},
@@ -94,6 +97,47 @@ def test_the_runtime_never_imports_the_toolchain_and_rooms_keep_their_direction(
         parts = name.split(".")
         if parts[0] == "vmeg_edge" and len(parts) > 1:
             assert parts[1] in allowed | {room}, f"{room} imports {name}"
+
+
+def _loud_imports(tree: ast.AST, quiet: bool = False) -> list[int]:
+    """The lines that import an engine outside `with silence():`."""
+    lines = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            engines = {name.partition(".")[0] for name in names} & TALKATIVE
+            lines += [node.lineno] if engines and not quiet and not getattr(node, "level", 0) else []
+        silenced = isinstance(node, ast.With) and any(ast.unparse(i.context_expr) == "silence()" for i in node.items)
+        # What a function does when it is called is not inside the region that it was defined in.
+        inside = (quiet or silenced) and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        lines += _loud_imports(node, inside)
+    return lines
+
+
+def test_every_import_of_an_engine_is_silenced() -> None:
+    """Tests are silenced as a whole, by their conftest."""
+    loud = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for folder in ("vmeg_edge", "converters", "benchmarks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line in _loud_imports(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert not loud, "import these inside `with silence():` of vmeg_edge.silence"
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ("import openvino as ov", [1]),
+        ("def f():\n    from onnxruntime.quantization import QuantType", [2]),
+        ("with silence():\n    import nncf\nimport nncf.torch", [3]),
+        ("with silence():\n    def f():\n        import nncf", [3]),
+        ("with silence():\n    try:\n        import nncf\n    except ImportError:\n        pass", []),
+        ("from .onnxruntime import open_model\nfrom vmeg_edge.backends import onnxruntime", []),
+    ],
+)
+def test_what_counts_as_a_silenced_import(code: str, lines: list[int]) -> None:
+    assert _loud_imports(ast.parse(code)) == lines
 
 
 def test_a_bare_import_loads_nothing_heavy() -> None:

@@ -26,6 +26,7 @@ from vmeg_edge.parity import Parity, Scores, compare, gate
 from vmeg_edge.preprocess import Preprocessor
 from vmeg_edge.results import FrameResult, Timings
 from vmeg_edge.sector import SectorModels, fitted
+from vmeg_edge.silence import telemetry_of
 
 SELF_TEST_SKIPPED = "SELF-TEST SKIPPED: the golden frames were not run on this backend, so its scores are unproven."
 
@@ -68,6 +69,7 @@ class Scorer:
             "processor": processor.current().name,
             "kernels": {key: kernels.describe()[key] for key in ("implementation", "isa")},
             "self_test": "not run",
+            "telemetry": str(telemetry_of(backend.report.backend)),
             "vmeg_edge": __version__,
             "platform": platform.machine(),
         }

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import openvino as ov
 from onnx import numpy_helper
-from openvino import opset13 as opset
+
+from vmeg_edge.silence import silence
+
+with silence():
+    import openvino as ov
+    from openvino import opset13 as opset
 
 
 def make(source: Path, target: Path, batch: int) -> None:

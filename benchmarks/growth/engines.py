@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vmeg_edge.silence import silence
+
 Infer = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 
 
@@ -25,7 +27,8 @@ def open_engine(engine: str, path: str, threads: int) -> tuple[Infer, str]:
 
 
 def _openvino(path: str, threads: int) -> tuple[Infer, str]:
-    import openvino as ov
+    with silence():
+        import openvino as ov
 
     core = ov.Core()
     compiled = core.compile_model(core.read_model(path), "CPU", openvino_options(threads))
@@ -40,7 +43,8 @@ def _openvino(path: str, threads: int) -> tuple[Infer, str]:
 
 
 def _onnxruntime(path: str, threads: int) -> tuple[Infer, str]:
-    import onnxruntime as ort
+    with silence():
+        import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -9,8 +9,12 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from engines import openvino_options
+
+from vmeg_edge.silence import silence
+
+with silence():
+    import openvino as ov
 
 LINEAR, WITH_GELU = (
     "linear layers, int8: qkv, projection, second of the MLP",

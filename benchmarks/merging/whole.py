@@ -26,7 +26,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import openvino as ov
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -39,6 +38,10 @@ from vmeg_edge.kernels import describe
 from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.phantom import phantoms
 from vmeg_edge.sector import LEARNT_FROM
+from vmeg_edge.silence import silence
+
+with silence():
+    import openvino as ov
 
 FRAMES = 12
 WARM_UP = LEARNT_FROM + 4

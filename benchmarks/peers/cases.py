@@ -163,7 +163,10 @@ CASES = {case.name: case for case in (*_WHOLE, *_RAW, *_PRODUCT, _PRODUCT_BFLOAT
 
 def runnable() -> list[Case]:
     """What this processor can run."""
-    import openvino
+    from vmeg_edge.silence import silence
+
+    with silence():
+        import openvino
 
     has = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [case for case in CASES.values() if has or not case.bfloat16]

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from os import PathLike
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
 from vmeg_edge.outputs import PendingFile
 
+from ..figures import Figure, MaxNLocator, mpl
 from .run_state import Epoch
 
 _SIZE_INCHES = (11.0, 5.0)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from vmeg_edge.backends.cache import EngineCache
 from vmeg_edge.errors import BackendError, BackendMissingError, UsageError
 from vmeg_edge.manifest import Manifest
+from vmeg_edge.silence import silence
 
 Hint: TypeAlias = Literal["LATENCY", "THROUGHPUT"]
 Progress: TypeAlias = Callable[[str, int, "int | None"], None]
@@ -160,7 +161,8 @@ def availability(name: str) -> Availability:
     looked = []
     for package in entry.packages:
         try:
-            imported = importlib.import_module(package.module)
+            with silence():
+                imported = importlib.import_module(package.module)
         except (ImportError, OSError) as error:
             looked.append(f"import {package.module} failed ({' '.join(str(error).split())})")
             continue

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, inputs_of
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.manifest import Manifest
+from vmeg_edge.silence import silence
+
+with silence():
+    import onnxruntime as ort
 
 PROVIDER = "CPUExecutionProvider"
-
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from vmeg_edge import processor
 from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, inputs_of, usable_processors
-from vmeg_edge.backends.telemetry import without_telemetry
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.manifest import Artefact, Manifest
+from vmeg_edge.silence import silence
 
-with without_telemetry():
+with silence():
     import openvino as ov
 
 ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"

@@ -6,6 +6,7 @@ import json
 import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -69,6 +70,8 @@ def _show(content: dict[str, Any]) -> None:
     console.print(table("backends", ("name", "version", "devices here", "state"), backends, text_columns=4))
     for backend in content["backends"]:
         console.print(f"{backend['name']}: this release {backend['run_on_hardware']}")
+    for engine, told in content["telemetry"].items():
+        console.print(f"telemetry of {engine}: {'off' if told['off'] else 'perhaps on'}, {told['means']}")
     console.print(f"engine cache: {content['engine_cache']} (set {content['cache_variable']} to move it)")
     inputs = [(source["formats"], source["reason"]) for source in content["sources"]]
     console.print(table("inputs", ("formats", "state"), inputs, text_columns=2))
@@ -86,6 +89,7 @@ def _collect() -> dict[str, Any]:
     from vmeg_edge.bundle import open_bundle
     from vmeg_edge.cli.options import DEMO_BUNDLE
     from vmeg_edge.errors import VmegError
+    from vmeg_edge.silence import SWITCHES, telemetry_of
     from vmeg_edge.sources.base import KINDS
     from vmeg_edge.sources.opening import require
 
@@ -112,6 +116,7 @@ def _collect() -> dict[str, Any]:
                 "run_on_hardware": RUN_ON_HARDWARE[name],
             }
         )
+    usable = {backend["name"] for backend in backends if backend["version"]}
     sources = []
     for kind in KINDS:
         try:
@@ -141,6 +146,7 @@ def _collect() -> dict[str, Any]:
         "cpu_features": list(processor.features_here()),
         "kernels": described,
         "backends": backends,
+        "telemetry": {name: asdict(telemetry_of(name)) for name in SWITCHES if find_spec(name) or name in usable},
         "engine_cache": str(cache_folder()),
         "cache_variable": CACHE_VARIABLE,
         "sources": sources,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnxruntime as ort
+from vmeg_edge.silence import silence
 
 from .base import Map, Pixels, positive, resized
 from .eigencam import eigencam
+
+with silence():
+    import onnxruntime as ort
 
 
 class OnnxRuntime:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
+from vmeg_edge.silence import silence
 
 from .base import Map, Pixels, positive, resized
 from .eigencam import eigencam
+
+with silence():
+    import openvino as ov
 
 
 class OpenVino:

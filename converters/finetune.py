@@ -12,6 +12,7 @@ from vmeg_edge.errors import UsageError
 
 from .architectures.network import Network
 from .record import KEY, Record
+from .threads import within_quota
 from .training.device import choose_device
 from .training.examples import Examples, Progress, quiet
 from .training.guidance import needs_ground_truth
@@ -47,13 +48,15 @@ def finetune(
     agrees before the first epoch.
 
     ``device`` is ``auto`` (a GPU where torch sees one), or a torch device; ``threads``
-    are torch's, which stay as they are without it.
+    are torch's, which stay as they are without it, unless the process's CPU quota is lower (`threads.within_quota`).
 
     Raises `UsageError` for a recipe that this network or these frames cannot honour, for a state of another run, and
     where the loss is no longer a number; `CheckpointError` for a damaged state; `OutputError`.
     """
     _check(network, train, validation, recipe)
-    if threads is not None:
+    if threads is None:
+        within_quota()
+    else:
         torch.set_num_threads(threads)
     where = choose_device(device)
     kept = None if state is None else Path(state)

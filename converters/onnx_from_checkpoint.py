@@ -22,6 +22,7 @@ from vmeg_edge.outputs import PendingFile
 from .architectures.batch_norm import folded
 from .architectures.network import Network
 from .architectures.vit import ViT
+from .threads import within_quota
 
 Reference: TypeAlias = Callable[[npt.NDArray[np.uint8]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
 
@@ -94,6 +95,7 @@ def reference(model: Network, *, mean: Sequence[float], std: Sequence[float]) ->
     )
     side = model.config.image_size
     model = model.eval()
+    within_quota()
 
     def score(
         pixels: npt.NDArray[np.uint8],

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from vmeg_edge.backends import BackendReport, usable_processors
+from vmeg_edge.backends import BackendReport
 from vmeg_edge.backends.base import inputs_of
 from vmeg_edge.errors import UsageError
+from vmeg_edge.processors import usable_processors
 from vmeg_edge.silence import silence
 
 from .control import MARGIN, Control
@@ -38,7 +39,8 @@ RANKING_FRAMES = 8
 OFF = -1.0
 SMOOTH = (OFF, 0.5)
 
-_EXACT = {"INFERENCE_PRECISION_HINT": "f32", "LP_TRANSFORMS_MODE": "NO"}
+_FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+_EXACT = {**_FLOAT32, "LP_TRANSFORMS_MODE": "NO"}
 
 
 def read(model: Path) -> Any:
@@ -107,7 +109,8 @@ def logits_of(
     model: Any, tensors: Tensors, *, feed: Feed = pixels_alone, exactly: bool = False
 ) -> npt.NDArray[np.float32]:
     """The logits ``[n, classes]``, with everything that is not int8 in float32; ``exactly`` as `ExactBackend` does."""
-    compiled = ov.Core().compile_model(model, "CPU", _EXACT if exactly else {"INFERENCE_PRECISION_HINT": "f32"})
+    options = {**(_EXACT if exactly else _FLOAT32), "INFERENCE_NUM_THREADS": usable_processors()}
+    compiled = ov.Core().compile_model(model, "CPU", options)
     return np.stack([compiled(feed(tensor))["logits"][0].copy() for tensor in tensors])
 
 
@@ -121,7 +124,8 @@ class ExactBackend:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         """Compile the IR of ``files``, as `to_files` gives it."""
         model = ov.Core().read_model(*(files[name] for name in NAMES))
-        self._request = ov.Core().compile_model(model, "CPU", _EXACT).create_infer_request()
+        options = {**_EXACT, "INFERENCE_NUM_THREADS": usable_processors()}
+        self._request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
         self.report = BackendReport("openvino", str(ov.get_version()), "CPU", "CPU", "int8", usable_processors())
 
     def infer(

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vmeg_edge import kernels, processor
-from vmeg_edge.backends import usable_processors
 from vmeg_edge.manifest import Manifest
+from vmeg_edge.processors import processors
 
 from .measure import Row
 
@@ -38,7 +38,7 @@ def parity_file(
         "merge": list(manifest.merge),
         "machine": {
             "architecture": platform.machine(),
-            "processors": usable_processors(),
+            **processors().to_json(),
             "class": processor.current().name,
             "cpu_features": list(kernels.cpu_features()),
         },

@@ -18,6 +18,7 @@ from pathlib import Path
 from vmeg_edge.errors import BundleError, IntegrityError
 from vmeg_edge.manifest import Manifest, parse_manifest
 from vmeg_edge.outputs import output_error, whole_folder
+from vmeg_edge.processors import usable_processors
 
 SUMS = "SHA256SUMS"
 MANIFEST = "manifest.json"
@@ -106,7 +107,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
             raise IntegrityError(f"{folder}: {missing[0]} is missing; copy the bundle again")
         if unknown:
             raise IntegrityError(f"{folder}: {unknown[0]} is not listed in {SUMS}; remove it")
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter's lock
+        with ThreadPoolExecutor(usable_processors()) as pool:  # hashing lets go of the interpreter's lock
             found = pool.map(lambda name: sha256_of(folder / name), digests)
             for name, digest in zip(digests, found, strict=True):
                 if digest != digests[name]:

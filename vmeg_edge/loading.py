@@ -28,6 +28,7 @@ from vmeg_edge.errors import ManifestError, UsageError
 from vmeg_edge.frames import Region
 from vmeg_edge.gate import PLANE_GATE, PlaneGate, parse_plane_gate
 from vmeg_edge.matching import choose_backend, on_this_processor, usable_backends
+from vmeg_edge.processors import keep_opencv_within
 from vmeg_edge.scorer import Scorer
 from vmeg_edge.sector import Sector, SectorModels, read_sector
 from vmeg_edge.tuner import Tuner
@@ -60,7 +61,8 @@ def load(
         backend: by default the one that an earlier ``tune`` found fastest, else the fastest of the bundle's for this
             class of processors, of those that are installed and find a device here.
         device: by default the backend's own.
-        threads: the budget for inference; by default all processors that this process may use.
+        threads: the budget for inference; by default as many as this process may keep busy
+            (`processors.Processors.usable`: affinity and CPU quota; OpenCV is kept within them too).
         hint: OpenVINO's performance hint.
         region: the part of every frame to score, in place of the frames' own.
         cache: the folder that keeps compiled engines (``True``: `cache_folder`, ``False``: none).
@@ -84,6 +86,7 @@ def load(
         UsageError: arguments that do not go together.
         KernelError: the kernels that were asked for are not at hand.
     """
+    keep_opencv_within()
     if tune and threads is not None:
         raise UsageError(f"threads is {threads} and tune asks to find the number; leave one of the two out")
     whole = open_bundle(path)

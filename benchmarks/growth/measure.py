@@ -29,6 +29,8 @@ from peak import measure as peaks
 from points import Point, all_series
 from turns import Result, run
 
+from vmeg_edge.processors import processors, usable_processors
+
 LAYERS = Path(__file__).with_name("layers.py")
 PROFILE_S, QUICK_PROFILE_S = 20, 3
 PEAK_REPETITIONS = 8
@@ -63,7 +65,7 @@ def conditions(threads: int) -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "processor": peaks.processor(),
-        "usable_processors": len(os.sched_getaffinity(0)),
+        **processors().to_json(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "load_1min": os.getloadavg()[0],
         "threads": threads,
@@ -142,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for growth.json, growth.md and the plots")
     parser.add_argument("--work", type=Path, help="folder that keeps the models (default: a temporary one)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all processors")
+    parser.add_argument("--threads", type=int, default=usable_processors(), help="default: affinity and CPU quota")
     parser.add_argument("--quick", action="store_true", help="the smallest models for seconds, to see that all works")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from vmeg_edge.cli.options import DEMO_BUNDLE
 from vmeg_edge.kernels import describe
 from vmeg_edge.manifest import PHANTOMS_ONLY, RESEARCH_USE_ONLY, Explanation, Input, Manifest
 from vmeg_edge.parity import Scores
+from vmeg_edge.processors import processors
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -156,6 +156,6 @@ def conditions() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "precision": "float32, no autocast",
         "numpy": np.__version__,
-        "usable_processors": len(os.sched_getaffinity(0)),
+        **processors().to_json(),
         "cpu_features": describe()["cpu_features"],
     }

@@ -37,6 +37,7 @@ from vmeg_edge.frames import Frame, Pixels
 from vmeg_edge.kernels import describe
 from vmeg_edge.manifest import DecisionRule
 from vmeg_edge.phantom import phantoms
+from vmeg_edge.processors import processors
 from vmeg_edge.sector import LEARNT_FROM
 from vmeg_edge.silence import silence
 
@@ -202,7 +203,7 @@ def conditions(threads: int, rounds: int) -> dict[str, object]:
         "cpu_flags": ", ".join(flags()),
         "ONEDNN_MAX_CPU_ISA": os.environ.get("ONEDNN_MAX_CPU_ISA", "not set"),
         "kernels": describe()["isa"],
-        "usable_processors": len(os.sched_getaffinity(0)),
+        **processors().to_json(),
         "threads": threads,
         "rounds": rounds,
         "python": platform.python_version(),

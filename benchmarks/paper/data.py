@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +17,7 @@ from vmeg_edge.frames import Frame
 from vmeg_edge.manifest import Input
 from vmeg_edge.outputs import PendingFile
 from vmeg_edge.phantom import phantom
+from vmeg_edge.processors import usable_processors
 from vmeg_edge.sources import open_source
 
 from .systems import Size
@@ -111,7 +111,7 @@ def rendered(seed: int, count: int, spec: Input, cache: Path, progress: Progress
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"phantoms-{seed}-{count}-at-{spec.width}.npz"
     if not path.exists():
-        made = phantom_examples(seed, count, spec, progress, workers=os.cpu_count() or 1)
+        made = phantom_examples(seed, count, spec, progress, workers=usable_processors())
         with PendingFile(path) as pending:
             np.savez(pending, images=made.images, targets=made.targets, widths=np.asarray(made.widths_mm))
     names = tuple(f"phantom {seed}/{index}" for index in range(count))

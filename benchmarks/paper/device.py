@@ -12,7 +12,7 @@ from vmeg_edge.converters.bundle_from_model import Conversion, Quantization, con
 from vmeg_edge.converters.origin import Training
 from vmeg_edge.converters.training.examples import Progress
 
-from vmeg_edge.backends import usable_processors, why_unusable
+from vmeg_edge.backends import why_unusable
 from vmeg_edge.bench import held, machine
 from vmeg_edge.bench.plan import CaseSpec, Plan
 from vmeg_edge.bench.report import BenchReport
@@ -20,6 +20,7 @@ from vmeg_edge.bench.run import bench
 from vmeg_edge.bench.statistics import percentile
 from vmeg_edge.manifest import DecisionRule, Precision
 from vmeg_edge.parity import Scores, compare
+from vmeg_edge.processors import processors
 from vmeg_edge.results import Decision
 
 from .systems import Size
@@ -95,7 +96,7 @@ def subjects(conversions: Mapping[str, Mapping[Precision, Mapping[str, Any]]], f
 def latency(all_subjects: Sequence[Subject], size: Size, progress: Progress) -> BenchReport:
     """Time whole frames on every subject with `vmeg_edge.bench`, in one run whose cases take turns."""
     frames = held.gather(held.PHANTOMS)
-    threads = usable_processors()
+    threads = processors().usable
     cases = [CaseSpec(subject.bundle, subject.backend, threads=threads) for subject in all_subjects]
     plan = Plan(iterations=size.timed_frames, rounds=size.timed_rounds)
 
@@ -146,4 +147,4 @@ def _scores(said: Mapping[str, Any]) -> Scores:
 
 def environment(features: Sequence[str]) -> dict[str, Any]:
     """The machine and the software."""
-    return machine.environment(features, usable_processors()).model_dump(mode="json")
+    return machine.environment(features, processors()).model_dump(mode="json")

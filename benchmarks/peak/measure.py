@@ -20,6 +20,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from vmeg_edge.processors import usable_processors
+
 SOURCE = Path(__file__).with_name("peak.cpp")
 FLAGS = ("-O3", "-std=c++17", "-pthread", *(("-mcpu=native",) if platform.machine() == "aarch64" else ()))
 REPETITIONS, MILLISECONDS = 15, 50
@@ -168,7 +170,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=REPETITIONS, help=f"samples (default {REPETITIONS})")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     arguments = parser.parse_args()
-    usable = len(os.sched_getaffinity(0))
+    usable = usable_processors()
     peaks = [measure(threads, repetitions=arguments.repetitions) for threads in sorted({1, usable})]
     document: dict[str, Any] = {
         "load_1min": os.getloadavg()[0],

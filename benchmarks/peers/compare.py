@@ -29,6 +29,7 @@ from rounds import open_all, run
 from truth import agreement, truths
 
 from vmeg_edge.backends import cache_folder
+from vmeg_edge.processors import processors, usable_processors
 
 ROUNDS, SAMPLES, APP_RUNS, APP_S = 14, 5, 3, 10
 QUICK_ROUNDS, QUICK_SAMPLES, QUICK_APP_RUNS, QUICK_APP_S = 3, 2, 1, 2
@@ -47,7 +48,7 @@ def conditions(work: Work, threads: int, frames: int) -> dict[str, Any]:
     sys.path.remove(str(work.grad_cam))
     return {
         "processor": processor(),
-        "usable_processors": len(os.sched_getaffinity(0)),
+        **processors().to_json(),
         "load_1min": os.getloadavg()[0],
         "threads": threads,
         "python": platform.python_version(),
@@ -102,7 +103,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the JSON, the table and the plot")
     parser.add_argument("--work", type=Path, help="folder that keeps models and grad-cam (default: the user's cache)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: all processors")
+    parser.add_argument("--threads", type=int, default=usable_processors(), help="default: affinity and CPU quota")
     parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}, with --quick {QUICK_ROUNDS}")
     parser.add_argument("--calibration", default="phantoms", help="frames for int8, as vmeg-edge convert takes them")
     parser.add_argument("--quick", action="store_true", help="few frames and rounds, to see that all works")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from vmeg_edge.bundle import sha256_of
 from vmeg_edge.errors import SourceError, UsageError
 from vmeg_edge.manifest import DecisionRule, Input, ResizeMethod
+from vmeg_edge.processors import usable_processors
 
 from .. import checkpoint as checkpoints
 from ..architectures.known import ARCHITECTURES, AnyConfig
@@ -254,5 +254,5 @@ def _size_called(arch: str) -> AnyConfig:
 
 
 def _rendered(seed: int, count: int, spec: Input, progress: Progress) -> Examples:
-    workers = (os.cpu_count() or 1) if count > 100 else 1
+    workers = usable_processors() if count > 100 else 1
     return phantom_examples(seed, count, spec, progress, workers=workers)

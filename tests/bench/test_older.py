@@ -1,4 +1,4 @@
-"""Reports of version 1 are read as if they had been written today, and stand beside those that are."""
+"""Reports of versions 1 and 2 are read as if they had been written today, and stand beside those that are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from bench.reports import make_case, make_model, make_report, make_samples
 from conftest import ROOT
-from vmeg_edge.bench import tables
+from vmeg_edge.bench import page, tables
 from vmeg_edge.bench.comparison import compare
 from vmeg_edge.bench.report import SCHEMA_VERSION, parse_report
 from vmeg_edge.errors import UsageError
@@ -18,12 +18,20 @@ from vmeg_edge.errors import UsageError
 COMMITTED = sorted((ROOT / "benchmarks" / "results" / "bench").glob("*.json"))
 
 
-def as_version_1() -> dict[str, Any]:
-    """A report of one model as the first version wrote it."""
+def as_version_2() -> dict[str, Any]:
+    """A report of one model as the second version wrote it."""
     model = make_model(not_run={"tensorrt": "no GPU"})
     raw: dict[str, Any] = json.loads(
         make_report([make_case(samples=make_samples(frames=8))], models=(model,)).to_json()
     )
+    for name in ("affinity_processors", "quota_processors"):
+        del raw["environment"][name]
+    return {**raw, "schema_version": 2}
+
+
+def as_version_1() -> dict[str, Any]:
+    """A report of one model as the first version wrote it."""
+    raw = as_version_2()
     (held,) = raw.pop("models")
     about = {name: held.pop(name) for name in ("notices", "not_run")}
     del held["label"]
@@ -42,7 +50,7 @@ def test_the_one_model_takes_its_cases_notices_and_unused_backends() -> None:
     assert [(case.name, case.model, case.artefact_mb) for case in report.cases] == [
         ("openvino, 2 threads", "demo", None)
     ]
-    assert report.schema_version == SCHEMA_VERSION == 2
+    assert report.schema_version == SCHEMA_VERSION == 3
     assert parse_report(report.to_json().encode(), "new.json") == report
 
 
@@ -52,6 +60,25 @@ def test_an_old_run_is_held_against_a_new_one() -> None:
     comparison = compare(new, old)
     assert [pair.name for pair in comparison.pairs] == ["openvino, 2 threads"]
     assert comparison.differences == ("bundle: ffffffffffff, was 31cf83f1e539",)
+
+
+def test_what_version_2_did_not_look_for_is_not_made_up() -> None:
+    old = parse_report(json.dumps(as_version_2()).encode(), "old.json")
+    machine = old.environment
+    assert (machine.usable_processors, machine.affinity_processors, machine.quota_processors) == (2, None, None)
+    assert machine.processors == "2 usable"
+    assert parse_report(old.to_json().encode(), "again.json") == old
+    new = make_report(old.cases)
+    comparison = compare(new, old)
+    assert (comparison.same_machine, comparison.differences) == (True, ())
+    held_to_one = new.environment.model_copy(update={"usable_processors": 1, "quota_processors": 1.5})
+    under_quota = new.model_copy(update={"environment": held_to_one})
+    comparison = compare(under_quota, new)
+    assert not comparison.same_machine
+    assert comparison.differences == ("usable processors: 1, was 2", "CPU quota: 1.5 processors, was none")
+    assert "1 usable (affinity 2, quota 1.5 processors), cores" in dict(tables.facts(under_quota))["processors"]
+    assert "2 usable (affinity 2, quota none), cores" in dict(tables.facts(new))["processors"]
+    assert "1 processors usable under a CPU quota of 1.5" in page.html(under_quota)
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=[path.stem for path in COMMITTED])
@@ -71,7 +98,7 @@ def test_the_runs_that_are_published_are_still_read(path: Path) -> None:
         ("model", {"name": "x"}, r"models\.0\.architecture: Field required"),
         ("cases", "none", "models: Field required"),
         ("cases", ["none"], r"cases\.0: Input should be an object"),
-        ("schema_version", True, "schema_version: Input should be 2"),
+        ("schema_version", True, "schema_version: Input should be 3"),
         ("extra", 1, "extra: Extra inputs"),
     ],
 )

@@ -141,7 +141,7 @@ def test_the_schema_is_closed_and_names_its_version() -> None:
         (b"9" * 5_000, "not JSON"),
         (b"null", "schema_version is None"),
         (b"[]", "schema_version is None"),
-        (b'{"schema_version": 3}', "schema_version is 3, and this vmeg-edge reads up to version 2"),
+        (b'{"schema_version": 4}', "schema_version is 4, and this vmeg-edge reads up to version 3"),
         (b'{"schema_version": 2}', "made_at: Field required"),
         (b'{"schema_version": "1"}', "schema_version is '1'"),
         (b'{"schema_version": 1}', "made_at: Field required"),

@@ -13,10 +13,10 @@ from vmeg_edge.backends.base import (
     no_progress,
     open_backend,
     place,
-    usable_processors,
     why_unusable,
 )
 from vmeg_edge.backends.cache import EngineCache, cache_folder
+from vmeg_edge.processors import usable_processors
 
 __all__ = [
     "BACKENDS",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from vmeg_edge.backends.cache import EngineCache
 from vmeg_edge.errors import BackendError, BackendMissingError, UsageError
 from vmeg_edge.manifest import Manifest
+from vmeg_edge.processors import usable_processors
 from vmeg_edge.silence import silence
 
 Hint: TypeAlias = Literal["LATENCY", "THROUGHPUT"]
@@ -220,7 +220,7 @@ def place(
     cache: EngineCache | None = None,
     progress: Progress = no_progress,
 ) -> Placement:
-    """A placement with what was left open filled in: the backend's own device, and all processors."""
+    """A placement with what was left open filled in: the backend's own device, and `usable_processors` threads."""
     if hint not in ("LATENCY", "THROUGHPUT"):
         raise UsageError(f"hint is {hint!r}; choose LATENCY or THROUGHPUT")
     chosen = backend_entry(name).default_device if device is None else device
@@ -247,13 +247,6 @@ def check_tensors(manifest: Manifest, found: Mapping[str, tuple[str, list[int]]]
 def inputs_of(pixels: npt.NDArray[np.uint8], home: npt.NDArray[np.int32] | None) -> dict[str, npt.NDArray[Any]]:
     """The model's inputs by name."""
     return {"pixels": pixels} if home is None else {"pixels": pixels, "home": home}
-
-
-def usable_processors() -> int:
-    """Processors that this process may run on: its affinity where the system has one."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vmeg_edge import processor
-from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, inputs_of, usable_processors
+from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, inputs_of
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.manifest import Artefact, Manifest
+from vmeg_edge.processors import processors
 from vmeg_edge.silence import silence
 
 with silence():
@@ -65,8 +66,9 @@ class OpenVinoBackend:
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": placement.hint}
         if device == "CPU":
             options["INFERENCE_NUM_THREADS"] = placement.threads
-            # Pinned, the lone threads of two models in one process land on the same processor.
-            options["ENABLE_CPU_PINNING"] = placement.threads >= usable_processors()
+            # Pinned, the lone threads of two models in one process, or of two containers that a quota holds to one
+            # thread each, land on the same processor.
+            options["ENABLE_CPU_PINNING"] = placement.threads >= processors().affinity
         compiled = _compiled(core, device, artefact, files, placement, options)
 
         tensors = [*compiled.inputs, *compiled.outputs]

@@ -185,6 +185,10 @@ def _resampled_mean(samples: npt.NDArray[np.float64], random: np.random.Generato
 
 
 def _machine_differences(new: BenchReport, old: BenchReport) -> tuple[str, ...]:
+    granted: dict[str, Callable[[BenchReport], object]] = {}
+    if None not in (new.environment.affinity_processors, old.environment.affinity_processors):  # both tell
+        granted["affinity"] = lambda report: f"{report.environment.affinity_processors} processors"
+        granted["CPU quota"] = lambda report: report.environment.quota
     return _differing(
         new,
         old,
@@ -193,6 +197,7 @@ def _machine_differences(new: BenchReport, old: BenchReport) -> tuple[str, ...]:
             "CPU features": lambda report: ", ".join(report.environment.cpu_features),
             "cores": lambda report: report.environment.cores,
             "usable processors": lambda report: report.environment.usable_processors,
+            **granted,
             "governor": lambda report: report.environment.governor,
             "container": lambda report: report.environment.container,
         },

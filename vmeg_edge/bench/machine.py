@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vmeg_edge.bench.report import Environment
 from vmeg_edge.errors import UsageError
+from vmeg_edge.processors import Processors
 
 _MB = 1e6
 _CPU = Path("/sys/devices/system/cpu")
@@ -25,13 +26,15 @@ _PROBE = b"\x5a" * (1 << 18)
 _PROBES = 5
 
 
-def environment(cpu_features: Iterable[str], usable_processors: int) -> Environment:
+def environment(cpu_features: Iterable[str], processors: Processors) -> Environment:
     """The machine and the software that figures belong to."""
     return Environment(
         cpu=_cpu_name(),
         cpu_features=tuple(cpu_features),
         cores=os.cpu_count() or 1,
-        usable_processors=usable_processors,
+        usable_processors=processors.usable,
+        affinity_processors=processors.affinity,
+        quota_processors=processors.quota,
         governor=_text(_CPU / "cpu0/cpufreq/scaling_governor") or "unknown",
         memory_mb=_memory_mb(),
         os=_os_name(),

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-OLDER = (1,)
+OLDER = (1, 2)
 """The versions that `lifted` takes."""
 
 
 def lifted(raw: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 as version 2: one model, whose notices and unused backends were the report's.
+    """A report of version 1 or 2 as version 3.
 
-    What has not the form of version 1 is left for the schema to refuse.
+    What has not the form of its version is left for the schema to refuse.
     """
+    return _third(_second(raw) if raw["schema_version"] == 1 else raw)
+
+
+def _third(raw: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 as version 3: it told the usable processors alone, and did not look for a quota."""
+    rest = {**raw, "schema_version": 3}
+    environment = raw.get("environment")
+    if isinstance(environment, dict):
+        rest["environment"] = {**environment, "affinity_processors": None, "quota_processors": None}
+    return rest
+
+
+def _second(raw: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 as version 2: one model, whose notices and unused backends were the report's."""
     rest = {**raw, "schema_version": 2}
     model, cases = raw.get("model"), raw.get("cases")
     if not isinstance(model, dict) or not isinstance(cases, list):

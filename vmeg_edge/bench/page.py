@@ -58,6 +58,7 @@ def _header(report: BenchReport) -> list[str]:
     size = f"{settings.frame_width}x{settings.frame_height}"
     under = f"{settings.scenario}, {size} frames, {tables.lasting(settings)}"
     under += f"; {machine.cpu}, {machine.usable_processors} processors usable"
+    under += "" if machine.quota_processors is None else f" under a CPU quota of {machine.quota_processors:g}"
     return [
         "<header>",
         f"<h1><small>vmeg-edge bench</small>{escape(tables.heading(report))}</h1>",

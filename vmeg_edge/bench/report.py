@@ -12,7 +12,7 @@ from vmeg_edge.bench.older import OLDER, lifted
 from vmeg_edge.bench.statistics import PERCENTILES, enough_samples, percentile
 from vmeg_edge.errors import UsageError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Scenario = Literal["single", "paced", "offline"]
 Detail = str | int | float | bool | None
@@ -206,12 +206,20 @@ class Settings(_Strict):
 
 
 class Environment(_Strict):
-    """The machine and the software. ``None`` and "unknown" are what the system does not tell."""
+    """The machine and the software. ``None`` and "unknown" are what the system does not tell.
+
+    ``cores`` and the three numbers of processors count logical ones. ``affinity_processors`` are those that the process
+    may run on, ``quota_processors`` is the CPU quota of its control groups (processor seconds a second; ``None`` for no
+    quota), ``usable_processors`` the default number of threads that follows from both. Reports of version 2 and earlier
+    tell neither of the two: there, ``affinity_processors`` is ``None``.
+    """
 
     cpu: str
     cpu_features: tuple[str, ...]
     cores: int
     usable_processors: int
+    affinity_processors: int | None
+    quota_processors: float | None
     governor: str
     memory_mb: int | None
     os: str
@@ -219,6 +227,17 @@ class Environment(_Strict):
     container: str
     python: str
     versions: dict[str, str]
+
+    @property
+    def quota(self) -> str:
+        """The CPU quota in words."""
+        return "none" if self.quota_processors is None else f"{self.quota_processors:g} processors"
+
+    @property
+    def processors(self) -> str:
+        """How many threads this process could keep busy, and why so many where the report tells."""
+        why = "" if self.affinity_processors is None else f" (affinity {self.affinity_processors}, quota {self.quota})"
+        return f"{self.usable_processors} usable{why}"
 
 
 class Model(_Strict):
@@ -244,7 +263,7 @@ class Model(_Strict):
 class BenchReport(_Strict):
     """One run of ``vmeg-edge bench``: what ``--json`` writes and ``--compare`` reads."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     made_at: str
     vmeg_edge: str
     method: str

@@ -20,13 +20,13 @@ from typing import IO, Any, cast
 
 from vmeg_edge import errors, kernels
 from vmeg_edge._version import __version__
-from vmeg_edge.backends import usable_processors
 from vmeg_edge.bench import held, machine
 from vmeg_edge.bench.models import model_of, open_models
 from vmeg_edge.bench.plan import CaseSpec, Plan
 from vmeg_edge.bench.report import BenchReport, Case, Settings
 from vmeg_edge.bench.summing import case_of
 from vmeg_edge.errors import BackendError, UsageError
+from vmeg_edge.processors import processors
 
 Progress = Callable[[str, int, int], None]
 
@@ -92,7 +92,7 @@ def bench(
         vmeg_edge=__version__,
         method=_method(plan, len(frames.frames)),
         settings=_settings(plan, frames),
-        environment=machine.environment(kernels.describe()["cpu_features"], usable_processors()),
+        environment=machine.environment(kernels.describe()["cpu_features"], processors()),
         models=tuple(
             model_of(label, bundle, said[label], (not_run or {}).get(bundle.path, {}))
             for label, bundle in models.items()

@@ -221,7 +221,7 @@ def facts(report: BenchReport) -> tuple[tuple[str, str], ...]:
         ("warm-up", f"{settings.warm_up_frames} frames, not counted"),
         *(row for model in report.models for row in _model(model, several=len(report.models) > 1)),
         ("CPU", machine.cpu + features),
-        ("processors", f"{machine.usable_processors} usable, cores {machine.cores}, governor {machine.governor}"),
+        ("processors", f"{machine.processors}, cores {machine.cores}, governor {machine.governor}"),
         ("memory", held),
         ("system", f"{machine.os}, {machine.kernel}, container {machine.container}"),
         ("software", ", ".join((f"vmeg-edge {report.vmeg_edge}", machine.python, *_versions(report)))),

@@ -99,7 +99,7 @@ def cases_of(paths: Sequence[Path], options: dict[str, Any]) -> tuple[list[CaseS
     offline = options["scenario"] == "offline"
     if options["streams"] is not None and not offline:
         raise UsageError(f"--streams serves --scenario offline; {options['scenario']} has one frame in flight")
-    budget = len(options["pin"]) or usable_processors()
+    budget = min(len(options["pin"]) or usable_processors(), usable_processors())
     return [
         CaseSpec(
             path,

@@ -56,7 +56,9 @@ def command(as_json: bool) -> None:
 def _show(content: dict[str, Any]) -> None:
     console = open_console()
     console.print(f"vmeg-edge {content['vmeg_edge']}, Python {content['python']}, {content['platform']}")
-    console.print(f"processors usable: {content['processors']}")
+    quota = content["quota_processors"]
+    granted = f"affinity {content['affinity_processors']}, CPU quota {'none' if quota is None else f'{quota:g}'}"
+    console.print(f"processors usable: {content['usable_processors']} ({granted})")
     kernels = content["kernels"]
     if "error" in kernels:
         console.print(f"kernels: {kernels['error']}", style="red")
@@ -84,11 +86,12 @@ def _show(content: dict[str, Any]) -> None:
 def _collect() -> dict[str, Any]:
     from vmeg_edge import kernels, processor
     from vmeg_edge._version import __version__
-    from vmeg_edge.backends import BACKENDS, availability, cache_folder, devices_of, usable_processors
+    from vmeg_edge.backends import BACKENDS, availability, cache_folder, devices_of
     from vmeg_edge.backends.cache import CACHE_VARIABLE
     from vmeg_edge.bundle import open_bundle
     from vmeg_edge.cli.options import DEMO_BUNDLE
     from vmeg_edge.errors import VmegError
+    from vmeg_edge.processors import processors
     from vmeg_edge.silence import SWITCHES, telemetry_of
     from vmeg_edge.sources.base import KINDS
     from vmeg_edge.sources.opening import require
@@ -141,7 +144,7 @@ def _collect() -> dict[str, Any]:
         "vmeg_edge": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processors": usable_processors(),
+        **processors().to_json(),
         "processor_class": said_class,
         "cpu_features": list(processor.features_here()),
         "kernels": described,

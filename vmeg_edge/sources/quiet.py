@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import cv2
 
+from vmeg_edge.processors import keep_opencv_within
+
 _done = False
 _lock = threading.Lock()
 # libjpeg has no other way to say that it filled in what it could not decode.
@@ -19,11 +21,15 @@ _REMARKS = (b"Caution: ", b"Warning: unknown JFIF", b"Invalid SOS", b"Invalid co
 
 
 def quiet_opencv() -> None:
-    """Silence OpenCV for the process, unless OPENCV_LOG_LEVEL or OPENCV_FFMPEG_LOGLEVEL asks for its log."""
+    """Silence OpenCV for the process, unless OPENCV_LOG_LEVEL or OPENCV_FFMPEG_LOGLEVEL asks for its log.
+
+    And keep its threads within what this process may use.
+    """
     global _done
     if _done:
         return
     _done = True
+    keep_opencv_within()
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET; read at the first capture
     if "OPENCV_LOG_LEVEL" not in os.environ:
         # The level that ``cv2.setLogLevel`` sets; the typed module is where the stubs have it.

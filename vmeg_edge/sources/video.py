@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from vmeg_edge.frames import Region
+from vmeg_edge.processors import usable_processors
 from vmeg_edge.sources.capture import rate_of
 from vmeg_edge.sources.filesource import Entries, FileSource, failure, read_head
 from vmeg_edge.sources.isobmff import read_movie
@@ -48,7 +49,8 @@ class VideoSource(FileSource):
     def _capture(self) -> Iterator[cv2.VideoCapture]:
         """An open capture, sides checked, released in the end."""
         # An absolute path cannot be taken for a protocol ("concat:...") or an option.
-        capture = cv2.VideoCapture(str(self._path.absolute()), cv2.CAP_FFMPEG)
+        threads = [cv2.CAP_PROP_N_THREADS, usable_processors()]  # by itself, FFmpeg follows the affinity alone
+        capture = cv2.VideoCapture(str(self._path.absolute()), cv2.CAP_FFMPEG, threads)
         try:
             width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
             if not (capture.isOpened() and width and height):

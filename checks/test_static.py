@@ -44,8 +44,11 @@ def test_ruff_finds_nothing(task: tuple[str, ...]) -> None:
     check("ruff", *task, str(ROOT))
 
 
-def test_mypy_finds_nothing(source: Path) -> None:
-    check("mypy", "--config-file", CONFIG, "--cache-dir", str(ROOT / ".mypy_cache"), "-p", "vmeg_edge", source=source)
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_mypy_finds_nothing(source: Path, platform: str) -> None:
+    cache = str(ROOT / ".mypy_cache" / platform)
+    options = ("--config-file", CONFIG, "--cache-dir", cache, "--platform", platform)
+    check("mypy", *options, "-p", "vmeg_edge", source=source)
 
 
 def test_the_extensions_stub_is_what_the_extension_has(source: Path) -> None:

@@ -224,7 +224,7 @@ def _made(
     report: Report,
 ) -> list[Candidate]:
     """The candidates of every slot."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         model = Path(scratch) / "float32.onnx"
         model.write_bytes(origin.onnx)
         shop = Workshop(model, origin.manifest, Path(scratch), sets, control, report, float_precision)
@@ -297,7 +297,7 @@ def _classes(
 def _baselines(made: Sequence[Candidate], origin: Origin) -> dict[str, Candidate]:
     """Float32 without merging on each engine that runs here, to tell how much faster the candidates are."""
     slots = {candidate.target: candidate.slot for candidate in made if candidate.stand_in is None}
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         model = Path(scratch) / "float32.onnx"
         model.write_bytes(origin.onnx)
         shop = Workshop(model, origin.manifest, Path(scratch))

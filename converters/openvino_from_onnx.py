@@ -50,7 +50,7 @@ def read(model: Path) -> Any:
 
 def to_files(model: Any, *, halve: bool) -> dict[str, bytes]:
     """``model.xml`` and ``model.bin``; ``halve`` stores float weights in 16 bits."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         path = Path(scratch) / NAMES[0]
         ov.save_model(model, path, compress_to_fp16=halve)
         return {name: (Path(scratch) / name).read_bytes() for name in NAMES}

@@ -175,7 +175,7 @@ def from_bundle(source: str | PathLike[str], name: str) -> Origin:
 
 
 def _exported(model: Network, spec: Input) -> bytes:
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         path = Path(scratch) / "model.onnx"
         export(model, path, mean=spec.mean, std=spec.std)
         return path.read_bytes()

@@ -56,7 +56,7 @@ def random_bundle(arch: str, precision: Precision, targets: tuple[str, ...], rep
         raise OutputError(
             f"{folder}: cannot be made ({error.strerror}); set VMEG_EDGE_CACHE to another folder"
         ) from None
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         checkpoint = Path(scratch) / f"{arch}-random.pt"
         model = network(ARCHITECTURES[arch])
         model.initialise(_SEED)

@@ -116,7 +116,7 @@ def _measured(whole: Whole, tokens: int) -> tuple[list[Row], npt.NDArray[np.floa
     if sets is not None:
         sets = replace(sets, calibration=seen_by(feed, sets.calibration), control=seen_by(feed, sets.control))
         control = Control(manifest, sets.control, origin.reference(sets.control)[0])
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         model = Path(scratch) / "float32.onnx"
         model.write_bytes(merging_of(origin, OPTION).onnx(whole.merge, tokens))
         shop = Workshop(model, manifest, Path(scratch), sets, control, whole.report, whole.float_precision, feed)

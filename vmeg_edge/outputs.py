@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from vmeg_edge.errors import OutputError
+
+T = TypeVar("T")
+
+_TRIES = 100
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
     """The one line that a user sees when ``path`` cannot be written."""
     reason = error.strerror or str(error)
     return OutputError(f"{path}: cannot be written ({reason}); choose another place or free some space")
+
+
+def is_closed_pipe(error: OSError) -> bool:
+    """Whether ``error`` says that nobody reads any more.
+
+    On Windows it says "invalid argument" (bugs.python.org/issue35754).
+    """
+    closed_on_windows = sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or closed_on_windows
 
 
 class PendingFile:
@@ -36,18 +52,16 @@ class PendingFile:
         self._place = Path(os.path.realpath(self.target))
         if self._place.exists() and not self._place.is_file():
             raise OutputError(f"{self.target}: is a device or a pipe, and no file; name a file")
-        prefix = f".{self.target.stem[:40]}-"
+        stem, suffix = self.target.stem[:40], self.target.suffix
         try:
-            handle, name = tempfile.mkstemp(prefix=prefix, suffix=self.target.suffix, dir=self._place.parent)
+            self.temporary, file = _made(self._place.parent, f".{stem}-", suffix, lambda path: path.open("xb"))
         except OSError as error:
             raise output_error(self.target, error) from None
-        os.close(handle)
-        self.temporary = Path(name)
+        file.close()
 
     def commit(self) -> None:
         """Move the file into place."""
         try:
-            os.chmod(self.temporary, 0o666 & ~_umask())
             os.replace(self.temporary, self._place)
         except OSError as error:
             self.abort()
@@ -85,16 +99,19 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
         raise OutputError(f"{target}: exists already; choose another name or pass --force to replace it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}-", dir=target.parent))
+        temporary, _ = _made(target.parent, f".{target.name[:40]}-", "", Path.mkdir)
     except OSError as error:
         raise output_error(target, error) from None
     try:
         yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
         if target.exists():
             aside = temporary.with_name(temporary.name + "-old")
             os.replace(target, aside)
-            os.replace(temporary, target)
+            try:
+                os.replace(temporary, target)
+            except OSError:  # Windows moves no folder in which a file is open
+                os.replace(aside, target)
+                raise
             shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
         else:
             os.replace(temporary, target)
@@ -104,7 +121,16 @@ def whole_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iter
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _made(folder: Path, prefix: str, suffix: str, make: Callable[[Path], T]) -> tuple[Path, T]:
+    """A new file or folder under a name that nothing has, with the permissions that the system gives to all others.
+
+    `tempfile` would make it readable by its owner alone. To mend that, the umask must be read, which POSIX allows only
+    by setting it: a file that another thread makes meanwhile would be open to everyone.
+    """
+    for _ in range(_TRIES):
+        path = folder / f"{prefix}{secrets.token_hex(4)}{suffix}"
+        try:
+            return path, make(path)
+        except FileExistsError:
+            continue
+    raise FileExistsError(errno.EEXIST, "no free name was found", str(folder))

@@ -21,6 +21,7 @@ from vmeg_edge.manifest import Input
 from vmeg_edge.phantom import phantom
 from vmeg_edge.preprocess import Preprocessor
 from vmeg_edge.sources import open_source
+from vmeg_edge.spawning import MOST_WORKERS
 
 from ..labels import FOR_TRAINING, Labelled, read_labels
 
@@ -206,7 +207,7 @@ def phantom_examples(seed: int, count: int, spec: Input, progress: Progress = qu
     if workers == 1:
         take(map(one, range(count)))
     else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(min(workers, MOST_WORKERS), mp_context=multiprocessing.get_context("spawn")) as pool:
             take(pool.map(one, range(count), chunksize=32))
     names = tuple(f"phantom {seed}/{index}" for index in range(count))
     return Examples(images, targets, names, names, PHANTOM_LABELS, PHANTOM_LABELS[1], spec, coverage, widths)

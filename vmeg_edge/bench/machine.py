@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,7 +63,7 @@ def pin(processors: Iterable[int]) -> None:
     Raises `UsageError` where the system has no affinity, or no such processor.
     """
     wanted = set(processors)
-    if not hasattr(os, "sched_setaffinity"):
+    if sys.platform == "win32" or not hasattr(os, "sched_setaffinity"):
         raise UsageError("--pin: this system keeps no process on chosen processors; leave it out")
     allowed = os.sched_getaffinity(0)
     if not wanted <= allowed:
@@ -119,7 +121,8 @@ def _machine_seconds() -> tuple[float | None, float | None]:
 
 
 def _tick_s() -> float:
-    return 1 / os.sysconf("SC_CLK_TCK")
+    """The unit of ``/proc/stat``, which Windows has not."""
+    return math.nan if sys.platform == "win32" else 1 / os.sysconf("SC_CLK_TCK")
 
 
 def _throttle_count() -> int:

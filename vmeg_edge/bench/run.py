@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import IO, Any, cast
 
@@ -27,6 +28,7 @@ from vmeg_edge.bench.report import BenchReport, Case, Settings
 from vmeg_edge.bench.summing import case_of
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.processors import processors
+from vmeg_edge.spawning import NO_WINDOW
 
 Progress = Callable[[str, int, int], None]
 
@@ -122,7 +124,11 @@ class _CaseProcess:
             stderr=None if os.environ.get("VMEG_EDGE_DEBUG") else subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
+            creationflags=NO_WINDOW,
         )
+        self._answers: SimpleQueue[str] = SimpleQueue()
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+        self._reader.start()
         try:
             self.opened = self._ask(
                 case=self.case.to_json(),
@@ -149,14 +155,15 @@ class _CaseProcess:
         return case_of(self.name, self.model, self.case, self.opened, self.slices, decode_ms)
 
     def _ask(self, **what: Any) -> dict[str, Any]:
-        to, back = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
+        to = cast(IO[str], self._process.stdin)
         with contextlib.suppress(OSError):  # the answer, or its absence, tells why
             to.write(json.dumps(what) + "\n")
             to.flush()
         # A Ctrl-C that comes just ahead of a blocking read would be raised after it: a whole slice later.
-        while not select.select([back], [], [], _LOOK_EVERY_S)[0]:
-            pass
-        line = back.readline()
+        line: str | None = None
+        while line is None:
+            with contextlib.suppress(Empty):
+                line = self._answers.get(timeout=_LOOK_EVERY_S)
         if not line:
             how = _how(self._process.wait())
             raise BackendError(f"{self.name}: its process ended{how}; the bench stops here")
@@ -166,10 +173,19 @@ class _CaseProcess:
             raise kind(f"{self.name}: {answer['error']}")
         return answer
 
+    def _read(self, back: IO[str]) -> None:
+        """Pass on what the process says; an empty line stands for its end. A pipe cannot be waited for on Windows."""
+        with contextlib.suppress(OSError, ValueError):
+            for line in back:
+                self._answers.put(line)
+        self._answers.put("")
+
     def _end(self) -> None:
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        self._reader.join(_LOOK_EVERY_S)
+        # While something that the process started holds the pipe open, closing it would wait for the reader.
+        for pipe in (self._process.stdin, None if self._reader.is_alive() else self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -10,6 +11,7 @@ from importlib import import_module
 import click
 
 from vmeg_edge.errors import VmegError
+from vmeg_edge.outputs import is_closed_pipe
 
 _COMMANDS = {
     "demo": "Play a phantom cine through the embedded demo model.",
@@ -72,6 +74,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # Windows writes to a file in a code page that lacks some of our signs
     sys.exit(run(sys.argv[1:]))
 
 
@@ -88,12 +92,12 @@ def run(arguments: list[str]) -> int:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except MemoryError:
         return _fail("out of memory; close other programs, or use a smaller model or frame", 2)
     except OSError as error:
+        if is_closed_pipe(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         return _fail(f"{error.filename or 'system'}: {error.strerror or error}; check the path and its permissions", 2)
     except Exception as error:  # a defect of ours: still one line, with a way to the details
         if os.environ.get("VMEG_EDGE_DEBUG"):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from vmeg_edge.streaming import Stream
 
 ENGINE = ("backend", "device", "threads", "hint", "cache", "self_test", "sector")
+# What a program sends to end another one: on Windows, only Ctrl-Break reaches a process that has a group of its own.
+_ENDINGS = (signals.SIGINT, signals.SIGTERM, *((signals.SIGBREAK,) if sys.platform == "win32" else ()))
 
 
 @click.command(name="stream")
@@ -263,13 +265,13 @@ def _serve(stack: ExitStack, scorer: Scorer, source: str, console: Console, opti
 
 @contextmanager
 def _ends_by_signal(run: Stream) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the run after the frame in work; a second one interrupts."""
+    """The first Ctrl-C (SIGTERM, Ctrl-Break) ends the run after the frame in work; a second one interrupts."""
 
     def end(number: int, _: FrameType | None) -> None:
         signals.signal(number, before[signals.Signals(number)])
         run.close()
 
-    before = {number: signals.getsignal(number) for number in (signals.SIGINT, signals.SIGTERM)}
+    before = {number: signals.getsignal(number) for number in _ENDINGS}
     for number in before:
         signals.signal(number, end)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vmeg_edge.frames import Frame
-from vmeg_edge.outputs import PendingFile, output_error
+from vmeg_edge.outputs import PendingFile, is_closed_pipe, output_error
 from vmeg_edge.results import FrameResult, Signal
 
 
@@ -47,9 +47,9 @@ class JsonLines:
             self._file.write(line + "\n")
             if self._pending is None:
                 self._file.flush()
-        except BrokenPipeError:
-            raise
         except OSError as error:
+            if is_closed_pipe(error):
+                raise
             raise output_error(self._name, error) from None
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from vmeg_edge.sources.base import MAX_PIXELS, Source
 from vmeg_edge.sources.filesource import printable
 from vmeg_edge.sources.ring import Ring
 from vmeg_edge.sources.spec import SourceSpec, open_spec
+from vmeg_edge.spawning import NO_WINDOW
 
 _SLOTS = 4
 _MAX_LINE = 1 << 16
@@ -57,6 +58,7 @@ class _Child:
             text=True,
             encoding="utf-8",
             errors="replace",
+            creationflags=NO_WINDOW,
         )
         self.ring: Ring | None = None
         self.waiting_since: float | None = None

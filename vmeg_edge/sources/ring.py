@@ -41,9 +41,11 @@ class Ring:
             memory = shared_memory.SharedMemory(name, track=False)
         else:
             memory = shared_memory.SharedMemory(name)
-            # Before 3.13 every process that attaches is taken for an owner, and removes the block when it ends.
-            with contextlib.suppress(Exception):
-                resource_tracker.unregister(memory._name, "shared_memory")  # type: ignore[attr-defined]
+            # Before 3.13 every process that attaches is taken for an owner, and removes the block when it ends. Windows
+            # keeps no such list: a block goes with its last handle.
+            if sys.platform != "win32":
+                with contextlib.suppress(Exception):
+                    resource_tracker.unregister(memory._name, "shared_memory")  # type: ignore[attr-defined]
         return Ring(memory, slots, slot_bytes, owner=False)
 
     @property

@@ -14,6 +14,13 @@ const std::vector<KernelSet>& kernel_sets() {
 #if defined(VMEG_HAS_neon)
         found.push_back({"neon", &neon::resize_kernels, &neon::eigencam_kernels, &neon::project_kernels, cpu.has("neon")});
 #endif
+#if defined(VMEG_HAS_neon_dotprod)
+        // Only resize sums bytes; the other kernels are float, where these instructions change nothing.
+        found.push_back({"neon_dotprod", &neon_dotprod::resize_kernels, &neon::eigencam_kernels, &neon::project_kernels,
+                         cpu.has("dotprod")});
+        found.push_back({"neon_i8mm", &neon_i8mm::resize_kernels, &neon::eigencam_kernels, &neon::project_kernels,
+                         cpu.has("dotprod") && cpu.has("i8mm")});
+#endif
 #if defined(VMEG_HAS_baseline)
         found.push_back({"baseline", &baseline::resize_kernels, &baseline::eigencam_kernels, &baseline::project_kernels,
                          true});

@@ -41,10 +41,11 @@ struct Ring {
 
     [[nodiscard]] std::uint8_t* at(int row) const { return memory + static_cast<std::size_t>(row) % rows * row_bytes; }
 
-    // Pointers to `count` rows from `first`, and once more to the last of them: down_rows reads in pairs.
+    // Pointers to `count` rows from `first`, and to the last of them again up to the whole group that down_rows reads.
     [[nodiscard]] const std::uint8_t* const* window(int first, int count) const {
-        const std::uint8_t** pointers = row_pointers(static_cast<std::size_t>(count) + 1);
-        for (int i = 0; i <= count; ++i) pointers[i] = at(first + std::min(i, count - 1));
+        const int readable = whole_groups(count, kDownGroup);
+        const std::uint8_t** pointers = row_pointers(static_cast<std::size_t>(readable));
+        for (int i = 0; i < readable; ++i) pointers[i] = at(first + std::min(i, count - 1));
         return pointers;
     }
 };

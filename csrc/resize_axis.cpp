@@ -59,8 +59,6 @@ std::vector<Window> windows(int inputs, int outputs, Filter filter) {
     return found;
 }
 
-int whole_groups(int count, int group) { return (count + group - 1) / group * group; }
-
 }  // namespace
 
 Axis::Axis(int inputs, int outputs, Filter filter, int group, int readable_extra) : outputs_(outputs) {
@@ -92,6 +90,7 @@ Axis::Axis(int inputs, int outputs, Filter filter, int group, int readable_extra
                   exact_.begin() + static_cast<std::ptrdiff_t>(at));
     }
     make_coarse();
+    make_digits();
 }
 
 // With e = exact - coarse * 2^shift and pixels in 0..255, sum(pixel * e) lies within 127.5 * sum(|e|) of
@@ -124,9 +123,29 @@ void Axis::make_coarse() {
     }
 }
 
+// Each digit is the signed low byte of what the ones before it left. No weight reaches 2^23: a window's centre lies in
+// the picture, so that the largest is at most 1.2 of 2^22, and the third digit fits its byte.
+void Axis::make_digits() {
+    digits_.assign(exact_.size() * kDigitBytes, 0);
+    for (std::size_t at = 0; at < exact_.size(); ++at) {
+        std::int32_t rest = exact_[at];
+        for (std::size_t digit = 0; digit < 3; ++digit) {
+            const auto low = static_cast<std::int8_t>(rest & 0xFF);
+            digits_[at / 4 * 4 * kDigitBytes + digit * 4 + at % 4] = low;
+            rest = (rest - low) >> 8;
+        }
+    }
+    for (std::size_t output = 0; output < start_.size(); ++output) {
+        std::int32_t sum = 0;
+        const std::int32_t* weights = exact_.data() + output * static_cast<std::size_t>(stride_);
+        for (int tap = 0; tap < stride_; ++tap) sum += weights[tap];
+        centred_.push_back((1 << (kPrecisionBits - 1)) + 128 * sum);
+    }
+}
+
 AxisView Axis::view() const {
-    return {start_.data(), count_.data(), exact_.data(), coarse_.data(), bias_.data(),
-            outputs_,      stride_,       shift_,        band_};
+    return {start_.data(),   count_.data(), exact_.data(), coarse_.data(), bias_.data(), digits_.data(),
+            centred_.data(), outputs_,      stride_,       shift_,         band_};
 }
 
 }  // namespace vmeg

@@ -25,9 +25,11 @@ public:
 
 private:
     void make_coarse();
+    void make_digits();
 
-    std::vector<std::int32_t> start_, count_, exact_, bias_;
+    std::vector<std::int32_t> start_, count_, exact_, bias_, centred_;
     std::vector<std::int16_t> coarse_;
+    std::vector<std::int8_t> digits_;
     int outputs_, stride_ = 0, shift_ = 0, band_ = 0, longest_ = 0;
     bool needs_slack_ = false;
 };

@@ -6,6 +6,8 @@
 
 #if defined(__AVX2__)
 #include "resize_avx2.hpp"
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "resize_dot.hpp"
 #else
 #include "resize_portable.hpp"
 #endif

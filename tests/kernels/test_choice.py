@@ -77,7 +77,8 @@ def test_unknown_values_list_the_choices() -> None:
     with pytest.raises(KernelError, match="VMEG_EDGE_KERNELS='fast' is unknown; choose one of native, reference"):
         choose("fast")
     with pytest.raises(
-        KernelError, match="VMEG_EDGE_ISA='sse9' is unknown; choose one of baseline, avx2, avx512, neon"
+        KernelError,
+        match="VMEG_EDGE_ISA='sse9' is unknown; choose one of baseline, avx2, avx512, neon, neon_dotprod, neon_i8mm",
     ):
         choose(None, "sse9")
     with pytest.raises(KernelError, match="needs the native kernels"):

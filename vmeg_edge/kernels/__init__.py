@@ -4,7 +4,7 @@ The native kernels are compiled once per instruction set and the fastest one tha
 Two environment variables, read at the first use, ask for something else:
 
 - ``VMEG_EDGE_KERNELS``: ``native`` (the default) or ``reference``, the slow twin in `reference`.
-- ``VMEG_EDGE_ISA``: ``baseline``, ``avx2``, ``avx512`` or ``neon``.
+- ``VMEG_EDGE_ISA``: ``baseline``, ``avx2``, ``avx512``, ``neon``, ``neon_dotprod`` or ``neon_i8mm``.
 
 A choice that cannot be honoured raises `vmeg_edge.errors.KernelError` at the first use; nothing falls back in
 silence. Arguments are checked here, once for both implementations.

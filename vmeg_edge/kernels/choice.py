@@ -19,7 +19,7 @@ from vmeg_edge.kernels.checks import Activations, Method
 KERNELS_VARIABLE = "VMEG_EDGE_KERNELS"
 ISA_VARIABLE = "VMEG_EDGE_ISA"
 NAMES = ("native", "reference")
-ISAS = ("baseline", "avx2", "avx512", "neon")
+ISAS = ("baseline", "avx2", "avx512", "neon", "neon_dotprod", "neon_i8mm")
 
 Vectors: TypeAlias = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 

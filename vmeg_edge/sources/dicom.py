@@ -21,6 +21,8 @@ from vmeg_edge.sources.dicommeta import read_geometry, read_timing
 from vmeg_edge.sources.dicompixels import UnsupportedPixelsError, read_module, renderer
 from vmeg_edge.sources.filesource import Entries, FileSource
 from vmeg_edge.sources.imageheader import read_header
+from vmeg_edge.sources.jpegls import SYNTAXES as _JPEG_LS
+from vmeg_edge.sources.jpegls import find_decoder as find_jpeg_ls_decoder
 
 # Transfer syntaxes that the extra brings decoders for (PS3.6, table A-1): baseline and extended JPEG,
 # JPEG-LS, JPEG 2000, High-Throughput JPEG 2000, RLE.
@@ -73,7 +75,7 @@ class DicomSource(FileSource):
         syntax = self._pixels.syntax
         try:
             with pydicom_quietly():
-                decoder = get_decoder(syntax)
+                decoder = find_jpeg_ls_decoder(syntax) if syntax in _JPEG_LS else get_decoder(syntax)
         except NotImplementedError as error:
             what = "video inside DICOM" if syntax.startswith(_MPEG) else f"transfer syntax {syntax}"
             raise self._error(f"{what} is not supported; store it as Explicit VR Little Endian") from error
@@ -108,6 +110,8 @@ class DicomSource(FileSource):
         # A decoder allocates what the codestream asks for, which may be more than the object's own header.
         if header is not None and (header.width, header.height) != (module.columns, module.rows):
             return self._lost(index, "the compressed frame is of another size than its header says")
+        if header is not None and header.samples not in (None, module.samples):
+            return self._lost(index, f"the compressed frame has {header.samples} samples a pixel, not {module.samples}")
         try:
             with pydicom_quietly():
                 decoded, told = self._decoder.as_array(

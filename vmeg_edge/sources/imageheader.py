@@ -16,12 +16,16 @@ _SEPARATED = 5  # TIFF PhotometricInterpretation of CMYK
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """Pixels of width and height; ``problem`` is why the still must be refused, where it must."""
+    """Pixels of width and height; ``problem`` is why the still must be refused, where it must.
+
+    ``samples`` a pixel are read where DICOM wraps the format: JPEG, JPEG-LS and JPEG 2000.
+    """
 
     width: int
     height: int
     problem: str | None = None
     jpeg: bool = False
+    samples: int | None = None
 
 
 def read_header(data: bytes) -> ImageHeader | None:
@@ -79,7 +83,7 @@ def _jpeg(data: bytes) -> ImageHeader | None:
                 problem = f"a JPEG of {precision} bits a sample; scale it to 8 bits"
             elif components not in (1, 3):
                 problem = "a CMYK JPEG, whose colours depend on its maker; save it as RGB"
-            return ImageHeader(width, height, problem, jpeg=True)
+            return ImageHeader(width, height, problem, jpeg=True, samples=components)
         elif marker in (0xD9, 0xDA):
             return None
         else:
@@ -89,7 +93,8 @@ def _jpeg(data: bytes) -> ImageHeader | None:
 def _codestream(data: bytes) -> ImageHeader:
     """A bare JPEG 2000 codestream, as DICOM wraps it (ITU-T T.800, A.5.1)."""
     x, y, left, top = struct.unpack_from(">IIII", data, 8)
-    return ImageHeader(x - left, y - top)
+    (samples,) = struct.unpack_from(">H", data, 40)
+    return ImageHeader(x - left, y - top, samples=samples)
 
 
 def _bmp(data: bytes) -> ImageHeader:

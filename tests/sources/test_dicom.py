@@ -12,6 +12,7 @@ import pytest
 from shared_data import shared_data
 from vmeg_edge.frames import Frame, Region
 from vmeg_edge.sources import SourceWarning, open_source
+from vmeg_edge.sources.imageheader import read_header
 
 pytest.importorskip("pydicom")
 
@@ -86,6 +87,25 @@ def test_jpeg_2000_equals_what_openjpeg_makes_of_the_codestream(entries: Entries
     codestream = next(generate_frames(dcmread(path).PixelData, number_of_frames=1))
     (frame,) = entries(path)
     np.testing.assert_array_equal(frame.pixels, openjpeg.decode(codestream))
+
+
+@pytest.mark.parametrize(
+    ("name", "samples"),
+    [
+        ("US1_J2KR.dcm", 3),
+        ("examples_ybr_color.dcm", 3),
+        ("palette-multiframe-jpeg-ls.dcm", 1),
+    ],  # JPEG 2000, JPEG, JPEG-LS
+)
+def test_samples_a_pixel_are_read_before_a_decoder_allocates_them(name: str, samples: int) -> None:
+    from pydicom import dcmread
+    from pydicom.encaps import generate_frames
+
+    dataset = dcmread(shared_data("dicom_us", name))
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=int(dataset.get("NumberOfFrames", 1))))
+    header = read_header(frame)
+    assert header is not None
+    assert header.samples == samples == dataset.SamplesPerPixel
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_scoring_and_conversion_send_no_usage_statistics(tmp_path: Path) -> None
     code = """
 import sys
 import vmeg_edge.backends.openvino, vmeg_edge.converters.openvino_from_onnx
-import nncf.telemetry.wrapper, openvino.tools.ovc
+import openvino.tools.ovc, nncf.telemetry.wrapper
 assert type(openvino.tools.ovc.telemetry).__module__ == "openvino.tools.ovc.telemetry_stub"
 assert not isinstance(nncf.telemetry.telemetry, nncf.telemetry.wrapper.NNCFTelemetry)
 assert not any(name.startswith("openvino_telemetry") for name in sys.modules)

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 from vmeg_edge.converters.bundle_from_model import convert
+from vmeg_edge.converters.frames import tensors_of
+from vmeg_edge.converters.origin import from_bundle
 from vmeg_edge.converters.plane_gate_fit import (
     FittedGate,
     GateFrames,
@@ -23,7 +25,7 @@ import vmeg_edge
 from shared_data import shared_data
 from vmeg_edge.bundle import open_bundle
 from vmeg_edge.errors import UsageError
-from vmeg_edge.gate import PLANE_GATE
+from vmeg_edge.gate import PLANE_GATE, parse_plane_gate
 from vmeg_edge.phantom import phantoms
 
 
@@ -88,6 +90,11 @@ def test_a_quantile_or_a_margin_that_is_none_is_refused() -> None:
 def test_the_demo_bundles_gate_is_what_the_fit_gives_and_nothing_else_changed(
     demo_bundle: Path, tmp_path: Path
 ) -> None:
+    """Which phantoms are held out follows from their pixels, and these from the processor's rounding.
+
+    So the gate is fitted on another draw of them here than where the bundle was made, and is held against that one
+    as far as two draws agree: another rule, another number of axes or other frames lie outside.
+    """
     held = open_bundle(demo_bundle)
     add_gate(held, tmp_path / "again.vmeg", ("phantoms",), replace=False)
     again = open_bundle(tmp_path / "again.vmeg")
@@ -96,8 +103,21 @@ def test_the_demo_bundles_gate_is_what_the_fit_gives_and_nothing_else_changed(
     one, other = held.manifest.plane_gate, again.manifest.plane_gate
     assert one is not None
     assert other is not None
-    assert (one.sha256, one.held_out_sha256) == (other.sha256, other.held_out_sha256)
-    assert other.threshold == pytest.approx(one.threshold, rel=0.02)
+    drawn_anew = {"threshold", "sha256", "held_out_sha256", "origin"}
+    assert one.model_dump(exclude=drawn_anew) == other.model_dump(exclude=drawn_anew)
+    assert other.threshold == pytest.approx(one.threshold, rel=0.05)
+    ours, theirs = (parse_plane_gate(bundle.read(PLANE_GATE), bundle.manifest, "").arrays for bundle in (again, held))
+    assert ours.axes.shape == theirs.axes.shape
+    scale = np.sqrt(theirs.variances.sum() + theirs.residual[0])
+    assert np.linalg.norm(ours.token_mean - theirs.token_mean) < 0.05 * scale
+    assert ours.residual[0] == pytest.approx(theirs.residual[0], rel=0.05)
+    np.testing.assert_allclose(ours.variances, theirs.variances, rtol=0.15)
+    # The cosines of the angles between the two sets of axes: 1 where one set spans what the other does.
+    assert np.linalg.svd(theirs.axes.T @ ours.axes, compute_uv=False).mean() > 0.95
+    reference = from_bundle(demo_bundle, "demo").reference
+    activations = reference(tensors_of([made.frame for made in phantoms(31, 24)], held.manifest.input))[1]
+    apart = distances(ours, activations) / distances(theirs, activations) - 1
+    assert np.median(np.abs(apart)) < 0.15
     with vmeg_edge.load(tmp_path / "again.vmeg") as scorer:
         assert scorer.score(np.zeros((480, 640), np.uint8)).prediction.decision == "no-decision"
 

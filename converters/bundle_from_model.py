@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge import processor
+from vmeg_edge import processor_class
 from vmeg_edge.bundle import DIRECTION, GOLDEN, PARITY, write_bundle
 from vmeg_edge.errors import ParityError, UsageError
 from vmeg_edge.frames import Frame
 from vmeg_edge.gate import PLANE_GATE
 from vmeg_edge.golden import Golden
 from vmeg_edge.manifest import Artefact, Manifest, Precision, SizedModel, Variant
-from vmeg_edge.processor import ProcessorClass
+from vmeg_edge.processor_class import ProcessorClass
 
 from .answers import maps_of
 from .calibration import PHANTOMS, Sets, gather
@@ -117,7 +117,7 @@ def convert(
     ``sector_tokens`` a further model is made, for streams whose dark patches outside the sector share tokens
     (`vmeg_edge.sector`); one that fails the gate is left out, and the warnings say so.
 
-    ``processors`` are the classes of processors (`vmeg_edge.processor`) that int8 is made for, names or ``all``; by
+    ``processors`` are the classes of processors (`vmeg_edge.processor_class`) that int8 is made for, names or ``all``; by
     default this machine's. Classes share an artefact where its products are the same on them, and each artefact says
     for which it was proven, and how. A target is left out for a class on which its int8 gains nothing, where another
     serves it.
@@ -285,7 +285,7 @@ def _classes(
     if asked and (set(targets) == {"tensorrt"} or precision not in ("float32", "int8")):
         what = "TensorRT's artefacts" if set(targets) == {"tensorrt"} else f"--precision {precision}"
         raise UsageError(f"--for serves int8 and float32 on CPUs, and not {what}; leave it out")
-    here = processor.current()
+    here = processor_class.current()
     if quantization.float_precision != "float32" and any(one != here for one in asked):
         raise UsageError(
             f"--float-precision {quantization.float_precision} is proven on the machine that has it; leave out --for, "

@@ -19,7 +19,7 @@ from vmeg_edge.backends import open_backend, place
 from vmeg_edge.backends.openvino import ISA_VARIABLE
 from vmeg_edge.errors import BackendError
 from vmeg_edge.manifest import Manifest, parse_manifest
-from vmeg_edge.processor import ProcessorClass
+from vmeg_edge.processor_class import ProcessorClass
 
 from .answers import answers_of
 from .candidate import Candidate

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge import kernels, processor
+from vmeg_edge import kernels, processor_class
 from vmeg_edge.manifest import Manifest
 from vmeg_edge.processors import processors
 
@@ -39,7 +39,7 @@ def parity_file(
         "machine": {
             "architecture": platform.machine(),
             **processors().to_json(),
-            "class": processor.current().name,
+            "class": processor_class.current().name,
             "cpu_features": list(kernels.cpu_features()),
         },
         "artefacts": [row.to_json() for row in rows],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vmeg_edge import processor
+from vmeg_edge import processor_class
 from vmeg_edge._version import __version__
 from vmeg_edge.backends import cache_folder, why_unusable
 from vmeg_edge.bundle import open_bundle
@@ -41,7 +41,7 @@ def random_bundle(arch: str, precision: Precision, targets: tuple[str, ...], rep
     """
     chosen = targets or tuple(name for name in _HERE if precision in PRECISIONS[name] and why_unusable(name) is None)
     # The folder tells one from the other, so that the model's own name stays short in every table.
-    made_for = f"{precision}-{'-'.join(sorted(chosen))}-{processor.current().name}-{_plain(__version__)}"
+    made_for = f"{precision}-{'-'.join(sorted(chosen))}-{processor_class.current().name}-{_plain(__version__)}"
     folder = cache_folder() / "random" / made_for
     path = folder / f"{arch}.vmeg"
     try:

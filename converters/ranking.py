@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmeg_edge import processor
+from vmeg_edge import processor_class
 from vmeg_edge.manifest import Ranking
-from vmeg_edge.processor import CLASSES
+from vmeg_edge.processor_class import CLASSES
 
 from .measure import Row
 
@@ -18,7 +18,7 @@ def ranked(kept: Sequence[Row], *, transformer: bool) -> dict[str, Ranking]:
         kept: the rows of the artefacts in the bundle.
         transformer: whether the network is one.
     """
-    here = processor.current().name
+    here = processor_class.current().name
     found: dict[str, Ranking] = {}
     for name in CLASSES:
         serving = [row for row in kept if name in row.proofs]

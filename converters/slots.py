@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vmeg_edge import processor
+from vmeg_edge import processor_class
 from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import Precision, Proof
-from vmeg_edge.processor import CLASSES, ProcessorClass
+from vmeg_edge.processor_class import CLASSES, ProcessorClass
 
 ALL = "all"
 OPTION = "--for"
@@ -54,7 +54,7 @@ class Slot:
         """The other classes asked for that OpenVINO can be held to on this machine."""
         if self.target != "openvino":
             return ()
-        features = processor.features_here()
+        features = processor_class.features_here()
         return tuple(one for one in self.asked if one != self.here and one.onednn and one.fits(features))
 
     def proofs(self, *, simulated: bool, ran_as: Sequence[str] = ()) -> dict[str, Proof]:
@@ -84,7 +84,7 @@ def asked_for(names: Sequence[str]) -> tuple[ProcessorClass, ...]:
         raise UsageError(f"{OPTION} names no processor class; give {ALL}, or some of {', '.join(CLASSES)}")
     if ALL in given:
         return tuple(CLASSES.values())
-    chosen = {processor.named(name, OPTION) for name in given}
+    chosen = {processor_class.named(name, OPTION) for name in given}
     return tuple(one for one in CLASSES.values() if one in chosen)
 
 
@@ -102,7 +102,7 @@ def plan(
     Raises:
         UsageError: nothing is left to make.
     """
-    here = processor.current()
+    here = processor_class.current()
     wanted = tuple(asked) or (here,)
     slots: list[Slot] = []
     left_out: list[str] = []

@@ -21,7 +21,7 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 
 Proof = Literal["run", "emulated", "simulated", "same"]
-"""How an artefact was proven for a class of processors (`processor.CLASSES`).
+"""How an artefact was proven for a class of processors (`processor_class.CLASSES`).
 
 ``run``: it ran on such a processor. ``emulated``: its engine ran it, held to the instructions of the class.
 ``simulated``: an equal model ran, whose integer products are exact here as they are on the class. ``same``: it ran
@@ -267,7 +267,7 @@ class Checkpoint(_Strict):
 class Manifest(_Strict):
     """``manifest.json``, version 1. Unknown fields are refused: they would be promises that nothing keeps.
 
-    ``fastest`` ranks the backends by class of processors (`processor.CLASSES`).
+    ``fastest`` ranks the backends by class of processors (`processor_class.CLASSES`).
     ``merge`` is how many tokens each block of a ViT merges away in every artefact (ToMe, arXiv 2210.09461); where it is
     empty, none are. The golden frames' answers are those of the model that merges none.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vmeg_edge import processor
+from vmeg_edge import processor_class
 from vmeg_edge.backends import BACKENDS, why_unusable
 from vmeg_edge.backends.base import backend_entry
 from vmeg_edge.bundle import Bundle
@@ -26,7 +26,7 @@ def on_this_processor(bundle: Bundle) -> Bundle:
         BundleError: none was proven for the class; the message has the option that makes one.
         UsageError: the class cannot be told, or was forced and does not fit.
     """
-    here = processor.current().name
+    here = processor_class.current().name
     manifest = bundle.manifest.on(here)
     if manifest.artefacts:
         return replace(bundle, manifest=manifest)
@@ -60,7 +60,7 @@ def choose_backend(whole: Bundle, bundle: Bundle, asked: str | None) -> str:
             return asked
         if asked not in whole.manifest.artefacts:
             raise UsageError(f"{bundle.path}: holds no artefact for {asked}; it holds: {', '.join(held)}")
-        here = processor.current().name
+        here = processor_class.current().name
         raise UsageError(
             f"{bundle.path}: its artefact for {asked} was proven for {_classes_of(whole, asked)}, and this processor "
             f"is {here}; choose {' or '.join(held)}, or {_mend(here)}"
@@ -92,7 +92,7 @@ def usable_backends(bundle: Bundle, most: int | None = None) -> list[str]:
 
 def _in_order(bundle: Bundle) -> list[str]:
     known = [name for name in bundle.manifest.artefacts if name in BACKENDS]
-    ranking = bundle.manifest.fastest.get(processor.current().name)
+    ranking = bundle.manifest.fastest.get(processor_class.current().name)
     places = {name: place for place, name in enumerate(ranking.backends)} if ranking is not None else {}
     on_gpu = [name for name in known if BACKENDS[name].default_device != "CPU"]
     on_cpu = [name for name in known if name not in on_gpu]

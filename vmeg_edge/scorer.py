@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge import kernels, processor
+from vmeg_edge import kernels, processor_class
 from vmeg_edge._version import __version__
 from vmeg_edge.backends import Backend
 from vmeg_edge.bundle import GOLDEN, Bundle
@@ -66,7 +66,7 @@ class Scorer:
             **asdict(backend.report),
             "merge": list(bundle.manifest.merge),
             "sector": [] if sector is None else sorted(sector.models),
-            "processor": processor.current().name,
+            "processor": processor_class.current().name,
             "kernels": {key: kernels.describe()[key] for key in ("implementation", "isa")},
             "self_test": "not run",
             "telemetry": str(telemetry_of(backend.report.backend)),

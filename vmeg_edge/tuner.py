@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from vmeg_edge import kernels, processor
+from vmeg_edge import kernels, processor_class
 from vmeg_edge.backends import EngineCache, Placement, availability, no_progress, why_unusable
 from vmeg_edge.bundle import GOLDEN, Bundle
 from vmeg_edge.frames import Frame
@@ -109,6 +109,6 @@ class Tuner:
         return {
             "what": what,
             "bundle": self._bundle.digest,
-            "processor": processor.current().name,
+            "processor": processor_class.current().name,
             "cpu": ",".join(kernels.cpu_features()),
         }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vmeg_edge import processor
+from vmeg_edge import processor_class
 from vmeg_edge.backends.base import BackendReport, Placement, check_tensors, inputs_of
 from vmeg_edge.errors import BackendError, UsageError
 from vmeg_edge.manifest import Artefact, Manifest
@@ -149,7 +149,7 @@ def _compiled(
         "device": device,
         "device_name": _full_name(core, device),
         "driver": _driver(core, device),
-        "processor": f"{processor.current().name} {os.environ.get(ISA_VARIABLE, '')}".strip(),
+        "processor": f"{processor_class.current().name} {os.environ.get(ISA_VARIABLE, '')}".strip(),
         "precision": artefact.precision,
         **options,
     }

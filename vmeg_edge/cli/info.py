@@ -84,7 +84,7 @@ def _show(content: dict[str, Any]) -> None:
 
 
 def _collect() -> dict[str, Any]:
-    from vmeg_edge import kernels, processor
+    from vmeg_edge import kernels, processor_class
     from vmeg_edge._version import __version__
     from vmeg_edge.backends import BACKENDS, availability, cache_folder, devices_of
     from vmeg_edge.backends.cache import CACHE_VARIABLE
@@ -98,7 +98,7 @@ def _collect() -> dict[str, Any]:
 
     said_class: str
     try:
-        said_class = processor.current().name
+        said_class = processor_class.current().name
     except VmegError as error:
         said_class = str(error)
     described: dict[str, Any]
@@ -146,7 +146,7 @@ def _collect() -> dict[str, Any]:
         "platform": platform.platform(),
         **processors().to_json(),
         "processor_class": said_class,
-        "cpu_features": list(processor.features_here()),
+        "cpu_features": list(processor_class.features_here()),
         "kernels": described,
         "backends": backends,
         "telemetry": {name: asdict(telemetry_of(name)) for name in SWITCHES if find_spec(name) or name in usable},

@@ -117,8 +117,8 @@ def convert(
     ``sector_tokens`` a further model is made, for streams whose dark patches outside the sector share tokens
     (`vmeg_edge.sector`); one that fails the gate is left out, and the warnings say so.
 
-    ``processors`` are the classes of processors (`vmeg_edge.processor_class`) that int8 is made for, names or ``all``; by
-    default this machine's. Classes share an artefact where its products are the same on them, and each artefact says
+    ``processors`` are the classes of processors (`vmeg_edge.processor_class`) that int8 is made for, names or ``all``;
+    by default this machine's. Classes share an artefact where its products are the same on them, and each artefact says
     for which it was proven, and how. A target is left out for a class on which its int8 gains nothing, where another
     serves it.
 

@@ -31,29 +31,6 @@ BESIDE = {  # a test's file, and what it judges: minutes of waiting that cost no
 STARTED = pytest.StashKey["dict[str, tuple[subprocess.Popen[str], Path]]"]()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Engines that the tests import by themselves are as quiet as the product's."""
-    quiet = ExitStack()
-    quiet.enter_context(silence())
-    config.add_cleanup(quiet.close)
-
-
-# Minutes of conversion that prove what faster tests rest on: they come last, so that a fast test fails first.
-SLOW = ("test_outliers.py", "test_reduced.py", "test_sized.py", "test_int8_conversion.py", "test_accuracy_control.py")
-
-
-def pytest_configure() -> None:
-    """What a shell started in the background ignores Ctrl-C, and so would every process that the tests interrupt."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow proofs together at the end, and the soak's verdict, which is waited for, after all."""
-    last = (*SLOW, "test_soak.py")
-    items.sort(key=lambda item: last.index(item.path.name) + 1 if item.path.name in last else 0)
-
-
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start what runs beside the tests, where its own test is among them."""
     started = session.config.stash.setdefault(STARTED, {})

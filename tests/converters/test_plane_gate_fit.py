@@ -105,19 +105,19 @@ def test_the_demo_bundles_gate_is_what_the_fit_gives_and_nothing_else_changed(
     assert other is not None
     drawn_anew = {"threshold", "sha256", "held_out_sha256", "origin"}
     assert one.model_dump(exclude=drawn_anew) == other.model_dump(exclude=drawn_anew)
-    assert other.threshold == pytest.approx(one.threshold, rel=0.05)
+    assert other.threshold == pytest.approx(one.threshold, rel=0.08)
     ours, theirs = (parse_plane_gate(bundle.read(PLANE_GATE), bundle.manifest, "").arrays for bundle in (again, held))
     assert ours.axes.shape == theirs.axes.shape
     scale = np.sqrt(theirs.variances.sum() + theirs.residual[0])
-    assert np.linalg.norm(ours.token_mean - theirs.token_mean) < 0.05 * scale
+    assert np.linalg.norm(ours.token_mean - theirs.token_mean) < 0.03 * scale
     assert ours.residual[0] == pytest.approx(theirs.residual[0], rel=0.05)
     np.testing.assert_allclose(ours.variances, theirs.variances, rtol=0.15)
     # The cosines of the angles between the two sets of axes: 1 where one set spans what the other does.
-    assert np.linalg.svd(theirs.axes.T @ ours.axes, compute_uv=False).mean() > 0.95
+    assert np.linalg.svd(theirs.axes.T @ ours.axes, compute_uv=False).mean() > 0.995
     reference = from_bundle(demo_bundle, "demo").reference
     activations = reference(tensors_of([made.frame for made in phantoms(31, 24)], held.manifest.input))[1]
     apart = distances(ours, activations) / distances(theirs, activations) - 1
-    assert np.median(np.abs(apart)) < 0.15
+    assert np.median(np.abs(apart)) < 0.08
     with vmeg_edge.load(tmp_path / "again.vmeg") as scorer:
         assert scorer.score(np.zeros((480, 640), np.uint8)).prediction.decision == "no-decision"
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from vmeg_edge.backends.cache import cache_folder
 from vmeg_edge.silence import variables
 
-_FOLDER = "MPLCONFIGDIR"  # https://matplotlib.org/stable/install/environment_variables_faq.html
+_FOLDER = "MPLCONFIGDIR"  # https://matplotlib.org/stable/faq/environment_variables_faq.html
+
+with suppress(OSError):  # Matplotlib then does with a temporary folder
+    cache_folder().mkdir(parents=True, exist_ok=True, mode=0o700)  # as `EngineCache` makes it
 
 with variables({_FOLDER: os.environ.get(_FOLDER) or str(cache_folder() / "matplotlib")}):
     import matplotlib as mpl

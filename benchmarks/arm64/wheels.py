@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 # Of glibc 2.28, so older than Debian 12, Ubuntu 22.04 and JetPack 6.

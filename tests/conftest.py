@@ -29,6 +29,25 @@ BESIDE = {  # a test's file, and what it judges: minutes of waiting that cost no
     "test_silence.py": ("tests/silence_runs.py", "{}"),
 }
 STARTED = pytest.StashKey["dict[str, tuple[subprocess.Popen[str], Path]]"]()
+SLOW = ("test_outliers.py", "test_reduced.py", "test_sized.py", "test_int8_conversion.py", "test_accuracy_control.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Engines that the tests import are as quiet as the product's; and Ctrl-C works, started in the background or not.
+
+    What a shell starts in the background ignores Ctrl-C, and so would every process that the tests interrupt.
+    """
+    quiet = ExitStack()
+    quiet.enter_context(silence())
+    config.add_cleanup(quiet.close)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow proofs together at the end, and what runs beside the tests, which is waited for, after all."""
+    last = (*SLOW, *BESIDE)
+    items.sort(key=lambda item: last.index(item.path.name) + 1 if item.path.name in last else 0)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

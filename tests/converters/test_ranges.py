@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from onnxruntime.quantization.calibrate import load_tensors_data
 from vmeg_edge.converters.checkpoint import load
 from vmeg_edge.converters.onnx_from_checkpoint import export
-from vmeg_edge.converters.ranges import BINS, least_error, write_least_error_ranges
+from vmeg_edge.converters.qdq_from_onnx import (
+    CONVOLUTIONAL,
+    CONVOLUTIONAL_UNSIGNED,
+    TENSORRT_CONVOLUTIONAL,
+    QdqQuantizer,
+)
+from vmeg_edge.converters.ranges import BETWEEN, BINS, LINEAR, Ranges, least_error
 
 from checkpoints import make_vgg_state_dict
 
@@ -71,8 +77,34 @@ def test_the_cache_has_a_range_for_every_tensor_of_the_convolutions(tmp_path: Pa
     model = load(tmp_path / "v.pt").model()
     export(model, tmp_path / "v.onnx", mean=(0.5,) * 3, std=(0.5,) * 3)
     frames = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
-    write_least_error_ranges(tmp_path / "v.onnx", frames, ("Conv", "Relu"), tmp_path / "r.json", symmetric=False)
-    ranges = load_tensors_data(tmp_path / "r.json").data
-    nodes = [node for node in onnx.load(tmp_path / "v.onnx").graph.node if node.op_type in ("Conv", "Relu")]
-    assert set(ranges) == {name for node in nodes for name in (node.input[0], node.output[0])}
-    assert all(low <= 0 <= high and high > low for low, high in (entry.range_value for entry in ranges.values()))
+    measured = Ranges(tmp_path / "v.onnx", frames, tmp_path)
+    nodes = onnx.load(tmp_path / "v.onnx").graph.node
+    for path, kinds in ((measured.least_error(symmetric=False), (*LINEAR, *BETWEEN)), (measured.full(), LINEAR)):
+        ranges = load_tensors_data(path).data
+        taken = [node for node in nodes if node.op_type in kinds]
+        constants = {tensor.name for tensor in onnx.load(tmp_path / "v.onnx").graph.initializer}
+        wanted = {name for node in taken for name in (*node.input, *node.output)} - constants
+        assert set(ranges) >= {
+            name for node in taken if node.op_type != "Add" for name in (node.input[0], node.output[0])
+        }
+        assert set(ranges) <= wanted
+        bounds = [entry.range_value for entry in ranges.values()]
+        assert all(high > low for low, high in bounds)
+
+
+def test_ranges_are_measured_once_and_every_recipe_reads_them(tmp_path: Path) -> None:
+    torch.save(make_vgg_state_dict(), tmp_path / "v.pt")
+    export(load(tmp_path / "v.pt").model(), tmp_path / "v.onnx", mean=(0.5,) * 3, std=(0.5,) * 3)
+    frames = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    shown: list[int] = []
+
+    def feed(tensor: np.ndarray) -> dict[str, np.ndarray]:
+        shown.append(1)
+        return {"pixels": tensor[None]}
+
+    measured = Ranges(tmp_path / "v.onnx", frames, tmp_path, feed)
+    for recipe in (CONVOLUTIONAL, CONVOLUTIONAL_UNSIGNED, TENSORRT_CONVOLUTIONAL):
+        quantizer = QdqQuantizer(measured, recipe)
+        quantizer.quantize()
+        quantizer.quantize([quantizer.layers[0].node])
+    assert len(shown) == len(frames)

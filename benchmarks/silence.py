@@ -1,12 +1,13 @@
 """What leaves a process: the names that it looks up, its connections, its packets, and every file that it writes.
 
     python benchmarks/silence.py -- python -m vmeg_edge info
-    python benchmarks/silence.py --allow out -- vmeg-edge score scan.mha --out out/scan.jsonl
+    python benchmarks/silence.py --allow out -- vmeg-edge score "$PWD/scan.mha" --out "$PWD/out/scan.jsonl"
 
-The command runs in a network namespace of its own (loopback alone, so nothing really leaves the machine), where a name
-server answers every question with 127.0.0.1 and writes it down, with an empty home directory and a clean environment:
-what keeps quiet in CI must not look innocent. An engine's uploader is a thread of the process that holds the engine and
-may wait half a minute for its first word, so a program under test should stay for that long after its work.
+The command runs in an empty folder, so paths are given in full, and in a network namespace of its own (loopback alone,
+so nothing really leaves the machine). A name server there answers every question with 127.0.0.1 and writes it down. The
+home directory is empty and the environment clean: what keeps quiet in CI must not look innocent. An engine's uploader
+is a thread of the process that holds the engine and may wait for its first word, so a program under test should stay
+for half a minute after its work.
 
 Prints one JSON object and exits with 0 where the command was silent, 1 where it was not, 3 where Linux's namespaces
 are not allowed. Files count wherever they are written, the folders of ``--allow``, vmeg-edge's own cache and what is

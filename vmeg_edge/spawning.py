@@ -5,8 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NO_WINDOW: int = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
+if sys.platform == "win32":
+    _NO_WINDOW, _MOST_WORKERS = subprocess.CREATE_NO_WINDOW, 61
+else:
+    _NO_WINDOW, _MOST_WORKERS = 0, 1 << 30
+
+NO_WINDOW: int = _NO_WINDOW
 """``creationflags`` of a process that opens no console: a cart's program has none of its own to lend it."""
 
-MOST_WORKERS: int = 61 if sys.platform == "win32" else 1 << 30
+MOST_WORKERS: int = _MOST_WORKERS
 """The most that `concurrent.futures.ProcessPoolExecutor` takes, since Windows waits for no more handles at once."""

@@ -63,14 +63,15 @@ def pin(processors: Iterable[int]) -> None:
     Raises `UsageError` where the system has no affinity, or no such processor.
     """
     wanted = set(processors)
-    if sys.platform == "win32" or not hasattr(os, "sched_setaffinity"):
+    if sys.platform != "win32" and hasattr(os, "sched_setaffinity"):
+        allowed = os.sched_getaffinity(0)
+        if not wanted <= allowed:
+            absent = ", ".join(map(str, sorted(wanted - allowed)))
+            have = ", ".join(map(str, sorted(allowed)))
+            raise UsageError(f"--pin: no processor {absent} for this process; it may use {have}")
+        os.sched_setaffinity(0, wanted)
+    else:
         raise UsageError("--pin: this system keeps no process on chosen processors; leave it out")
-    allowed = os.sched_getaffinity(0)
-    if not wanted <= allowed:
-        absent = ", ".join(map(str, sorted(wanted - allowed)))
-        have = ", ".join(map(str, sorted(allowed)))
-        raise UsageError(f"--pin: no processor {absent} for this process; it may use {have}")
-    os.sched_setaffinity(0, wanted)
 
 
 def probe_ms() -> float:
@@ -122,7 +123,10 @@ def _machine_seconds() -> tuple[float | None, float | None]:
 
 def _tick_s() -> float:
     """The unit of ``/proc/stat``, which Windows has not."""
-    return math.nan if sys.platform == "win32" else 1 / os.sysconf("SC_CLK_TCK")
+    tick_s = math.nan
+    if sys.platform != "win32":
+        tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    return tick_s
 
 
 def _throttle_count() -> int:

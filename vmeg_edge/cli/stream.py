@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 ENGINE = ("backend", "device", "threads", "hint", "cache", "self_test", "sector")
 # What a program sends to end another one: on Windows, only Ctrl-Break reaches a process that has a group of its own.
-_ENDINGS = (signals.SIGINT, signals.SIGTERM, *((signals.SIGBREAK,) if sys.platform == "win32" else ()))
+if sys.platform == "win32":
+    _ENDINGS = (signals.SIGINT, signals.SIGTERM, signals.SIGBREAK)
+else:
+    _ENDINGS = (signals.SIGINT, signals.SIGTERM)
 
 
 @click.command(name="stream")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,66 +31,68 @@ def kept(made: Made, target: str) -> dict:
     return row
 
 
-def test_the_manifest_says_what_was_done(demo_int8: Made) -> None:
-    manifest = open_bundle(demo_int8.path).manifest
-    assert tuple(manifest.artefacts) == ALL_TARGETS
-    assert all(artefact.precision == "int8" for artefact in manifest.artefacts.values())
-    assert manifest.artefacts["tensorrt"].float_precision == "float16"
-    assert "fastest that passed" in manifest.artefacts["onnxruntime"].reason
-    assert all("head" in artefact.float_layers for artefact in manifest.artefacts.values())
-    assert manifest.calibration is not None
-    assert manifest.calibration.frames == 64
-    assert manifest.calibration.validation_frames == 48
-    assert manifest.calibration.sources == ("phantoms",)
-    assert set(manifest.tools) >= {"openvino", "nncf", "onnxruntime"}
-
-
-def test_every_kept_artefact_passes_its_gate_on_frames_that_calibration_never_saw(demo_int8: Made) -> None:
+def test_the_manifest_says_what_was_done(int8_of: Mapping[str, Made]) -> None:
     for target in ALL_TARGETS:
-        row = kept(demo_int8, target)
-        assert row["frames"] == 16 + 48
+        manifest = open_bundle(int8_of[target].path).manifest
+        artefact = manifest.artefacts[target]
+        assert artefact.precision == "int8"
+        assert "head" in artefact.float_layers
+        assert manifest.calibration is not None
+        assert manifest.calibration.frames == 48
+        assert manifest.calibration.validation_frames == 32
+        assert manifest.calibration.sources == ("phantoms",)
+    assert artefact.float_precision == "float16", "TensorRT's"
+    assert artefact.proven == {}, "no processor has a part in TensorRT's"
+    assert set(open_bundle(int8_of["openvino"].path).manifest.tools) >= {"openvino", "nncf", "onnxruntime"}
+
+
+def test_every_kept_artefact_passes_its_gate_on_frames_that_calibration_never_saw(int8_of: Mapping[str, Made]) -> None:
+    for target, made in int8_of.items():
+        row = kept(made, target)
+        assert row["frames"] == 16 + 32
         assert row["max_abs_dp"] <= 5e-2
         assert row["mean_abs_dp"] <= 1e-2
         assert row["flips_outside_band"] == 0
         assert row["failures"] == []
         assert row["heatmap_cosine_min"] > 0.9
-    assert {row.candidate.recipe for row in demo_int8.done.rows} >= {"dynamic", "static", "nncf", "q/dq"}
 
 
-def test_speed_is_told_against_float_in_the_same_run_and_what_did_not_run_says_so(demo_int8: Made) -> None:
+def test_speed_is_told_against_float_in_the_same_run_and_what_did_not_run_says_so(int8_of: Mapping[str, Made]) -> None:
     for target in ("onnxruntime", "openvino"):
-        row = kept(demo_int8, target)
+        row = kept(int8_of[target], target)
         assert row["p50_ms"] > 0
         assert row["float32_p50_ms"] > 0
         assert "float32 on this machine" in row["remark"]
-    row = kept(demo_int8, "tensorrt")
+    row = kept(int8_of["tensorrt"], "tensorrt")
     assert row["p50_ms"] is None
     assert "engine not run here" in row["remark"]
     assert "built it for" in row["remark"]
 
 
-def test_the_stored_logits_give_the_stored_differences(demo_int8: Made) -> None:
-    stored = json.loads((demo_int8.path / "parity.json").read_text())
-    reference = np.array(stored["logits"]["reference"])
-    for target in ALL_TARGETS:
+def test_the_stored_logits_give_the_stored_differences(int8_of: Mapping[str, Made]) -> None:
+    for target, made in int8_of.items():
+        stored = json.loads((made.path / "parity.json").read_text())
+        reference = np.array(stored["logits"]["reference"])
         gap = np.abs(_p(np.array(stored["logits"][target])) - _p(reference))
-        assert gap.max() == pytest.approx(kept(demo_int8, target)["max_abs_dp"], abs=1e-5)
+        assert gap.max() == pytest.approx(kept(made, target)["max_abs_dp"], abs=1e-5)
 
 
-def test_three_engines_agree_within_the_gate_on_real_frames(demo_int8_for_real_frames: Path, demo_bundle: Path) -> None:
+def test_engines_agree_within_the_gate_on_real_frames(
+    demo_int8_for_real_frames: Mapping[str, Path], demo_bundle: Path
+) -> None:
     frames = _real_frames()
     with sdk.load(demo_bundle) as scorer:
         truth = _scores(scorer, frames)
-    for backend in ("onnxruntime", "openvino"):
-        with sdk.load(demo_int8_for_real_frames, backend=backend) as scorer:
+    for backend, path in demo_int8_for_real_frames.items():
+        with sdk.load(path, backend=backend) as scorer:
             assert scorer.provenance["precision"] == "int8"
             parity = compare(truth, _scores(scorer, frames))
         assert gate(parity, "int8") == [], backend
         assert parity.frames == len(frames) >= 60
 
 
-def test_openvino_runs_the_layers_in_int8(demo_int8: Made) -> None:
-    with sdk.load(demo_int8.path, backend="openvino") as scorer:
+def test_openvino_runs_the_layers_in_int8(demo_int8_openvino: Made) -> None:
+    with sdk.load(demo_int8_openvino.path, backend="openvino") as scorer:
         manifest = scorer.manifest
         layers = 4 * manifest.architecture.depth + 2
         left = len(manifest.artefacts["openvino"].float_layers)
@@ -238,7 +240,8 @@ def test_verify_runs_every_backend_that_can_run_and_names_the_others(vmeg_edge: 
     ran = vmeg_edge("verify", demo_int8.path, "--json")
     content = json.loads(ran.out)
     assert ran.code == 0
-    assert {row["backend"] for row in content["backends"]} >= {"onnxruntime", "openvino"}
+    (row,) = [row for row in content["backends"] if row["backend"] == "onnxruntime"]
+    assert row["proven"][row["processor"]] == "run"
     assert all(row["passed"] for row in content["backends"])
     if "tensorrt" in content["not_run"]:
         assert "no NVIDIA GPU" in content["not_run"]["tensorrt"]

@@ -120,7 +120,8 @@ def test_a_model_that_is_none_and_one_that_does_not_fit_get_one_line(float_bundl
     bundle = open_bundle(float_bundle)
     files = {name: bundle.read(name) for name in bundle.manifest.artefacts["openvino"].files}
     for nonsense in (b"<net>", b"", b"PK"):
-        with pytest.raises(BackendError, match="cannot compile"):
+        # OpenVINO 2025.4 reads one of these as a model without tensors.
+        with pytest.raises(BackendError, match="cannot compile|no such tensor"):
             open_backend("openvino", bundle.manifest, {**files, "model.onnx": nonsense}, place("openvino"))
     wider = bundle.manifest.explanation.model_copy(update={"channels": 191})
     manifest = bundle.manifest.model_copy(update={"explanation": wider})

@@ -110,11 +110,15 @@ def plan(
         if target == "tensorrt":
             slots.append(Slot(target, here))
         elif precision == "float32":
-            slots.append(Slot(target, here, wanted, tuple(CLASSES.values())))
+            served, lines = _served(target, wanted, precision, beside_onnxruntime=False)
+            left_out += lines
+            slots += [Slot(target, here, tuple(served), _claimable(target, precision))] if served else []
         elif precision != "int8":  # no class tells whether a processor has it: the engine does, when it opens the model
             slots.append(Slot(target, here))
         else:
-            kept, lines = _served(target, wanted, onnxruntime="onnxruntime" in targets, transformer=transformer)
+            kept, lines = _served(
+                target, wanted, precision, beside_onnxruntime=transformer and "onnxruntime" in targets
+            )
             left_out += lines
             slots += _int8(target, here, kept)
     if not slots:
@@ -123,30 +127,47 @@ def plan(
 
 
 def _served(
-    target: str, wanted: Sequence[ProcessorClass], *, onnxruntime: bool, transformer: bool
+    target: str, wanted: Sequence[ProcessorClass], precision: Precision, *, beside_onnxruntime: bool
 ) -> tuple[list[ProcessorClass], list[str]]:
-    """The classes for which a target's int8 is made, and why it is not for others."""
-    if target != "openvino":
-        return list(wanted), []
-    arm = [one for one in wanted if one.machine == "arm64"]
-    slow = [one for one in wanted if one.saturates] if transformer and onnxruntime else []
+    """The classes that a target's artefact is made for, and why it is not for others.
+
+    ``beside_onnxruntime`` says that ONNX Runtime serves the same transformer, whose int8 gains more without VNNI.
+    """
+    able = _claimable(target, precision)
+    unproven = [one for one in wanted if one not in able]
+    slow = (
+        [one for one in wanted if one in able and one.saturates] if target == "openvino" and beside_onnxruntime else []
+    )
     lines = []
-    if arm:
-        lines.append(f"openvino: no int8 for {_names(arm)}; OpenVINO's int8 on Arm has not been proven")
+    if unproven:
+        lines.append(f"openvino: no {precision} for {_names(unproven)}; it has not been proven to run there")
     if slow:
         lines.append(
             f"openvino: no int8 for {_names(slow)}; without VNNI it is no faster than float32 there, and ONNX "
             "Runtime's is"
         )
-    return [one for one in wanted if one not in arm and one not in slow], lines
+    return [one for one in wanted if one not in unproven and one not in slow], lines
+
+
+def _claimable(target: str, precision: Precision) -> tuple[ProcessorClass, ...]:
+    """The classes that a target's engine can serve.
+
+    OpenVINO compiles no LayerNorm when held to SSE4.1 (2026.4.1), and its int8 on Arm has run nowhere yet.
+    """
+    return tuple(
+        one
+        for one in CLASSES.values()
+        if target != "openvino" or ("avx2" in one.needs or (one.machine == "arm64" and precision == "float32"))
+    )
 
 
 def _int8(target: str, here: ProcessorClass, wanted: Sequence[ProcessorClass]) -> list[Slot]:
-    served = [one for one in CLASSES.values() if target != "openvino" or one.machine == "x86-64"]
-    narrow = tuple(one for one in wanted if one.saturates)
+    served = _claimable(target, "int8")
+    safe = tuple(one for one in wanted if one.saturates)
     wide = tuple(one for one in wanted if not one.saturates)
-    claimed = tuple(one for one in served if not (wide and not one.saturates))
-    slots = [Slot(target, here, narrow, claimed, safe=True)] if narrow else []
+    slots = []
+    if safe:
+        slots.append(Slot(target, here, safe, tuple(one for one in served if one.saturates or not wide), safe=True))
     if wide:
         slots.append(Slot(target, here, wide, tuple(one for one in served if not one.saturates)))
     slots.sort(key=lambda slot: not slot.timed_here)

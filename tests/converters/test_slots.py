@@ -56,7 +56,7 @@ def test_all_classes_share_two_files_and_this_machines_comes_first(here: str) ->
 def test_float_artefacts_serve_every_class_or_say_none(precision: Precision, here: str) -> None:
     made, _ = plan(["openvino", "tensorrt"], precision, (), transformer=True)
     assert [slot.target for slot in made] == ["openvino", "tensorrt"]
-    assert names(made[0].claimed) == (list(CLASSES) if precision == "float32" else [])
+    assert names(made[0].claimed) == ([name for name in CLASSES if name != "x86"] if precision == "float32" else [])
     assert made[1].claimed == ()
     assert made[0].timed_here, here
 
@@ -76,7 +76,7 @@ def test_openvinos_int8_of_a_vit_is_left_out_where_it_gains_nothing_and_onnx_run
 
 
 def test_nothing_left_to_make_is_refused_with_the_reason(here: str) -> None:
-    with pytest.raises(UsageError, match=r"nothing is left to make: openvino: no int8 for arm64; .*choose another"):
+    with pytest.raises(UsageError, match=r"nothing is left to make: openvino: no int8 for arm64; it has not been"):
         plan(["openvino"], "int8", (CLASSES["arm64"],), transformer=True)
     assert here
 
@@ -96,10 +96,6 @@ def test_openvino_is_held_only_to_lesser_classes_that_this_machine_has(monkeypat
     monkeypatch.setattr(slots.processor_class, "features_here", lambda: tuple(VNNI.needs))
     made, _ = plan(["openvino"], "int8", asked_for(["all"]), transformer=True)
     ran_as = {one.name for slot in made for one in slot.emulated}
-    assert ran_as == {"x86", "x86-avx2", "x86-avx512"}
+    assert ran_as == {"x86-avx2", "x86-avx512"}
     safe = next(slot for slot in made if slot.safe)
-    assert safe.proofs(simulated=False, ran_as=("x86-avx2",)) == {
-        "x86": "same",
-        "x86-avx2": "emulated",
-        "x86-avx512": "same",
-    }
+    assert safe.proofs(simulated=False, ran_as=("x86-avx2",)) == {"x86-avx2": "emulated", "x86-avx512": "same"}

@@ -145,6 +145,6 @@ def _scores(said: Mapping[str, Any]) -> Scores:
     return Scores(p, decisions, np.asarray(said["maps"], np.float64))
 
 
-def environment(features: Sequence[str]) -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """The machine and the software."""
-    return machine.environment(features, processors()).model_dump(mode="json")
+    return machine.environment(processors()).model_dump(mode="json")

@@ -17,7 +17,6 @@ from vmeg_edge.converters.architectures.known import AnyConfig
 from vmeg_edge.converters.architectures.vit import ViTConfig
 from vmeg_edge.converters.training.examples import Progress
 
-from vmeg_edge import kernels
 from vmeg_edge.bench.report import BenchReport
 from vmeg_edge.manifest import Precision
 
@@ -149,7 +148,7 @@ def _results(
             "split": frames.SPLIT_SEED,
         },
         "settings": asdict(size),
-        "machine": environment(kernels.describe()["cpu_features"]),
+        "machine": environment(),
         "versions": {name: version(name) for name in VERSIONS},
         "torch_threads": torch.get_num_threads(),
         "systems": [

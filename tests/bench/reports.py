@@ -214,6 +214,7 @@ def make_report(cases: Sequence[Case] | None = None, **changes: Any) -> BenchRep
         settings=settings.model_copy(update=inner),
         environment=Environment(
             cpu="AMD EPYC 9B14",
+            processor_class="x86-avx512-vnni",
             cpu_features=("avx", "avx2", "fma", "avx512f", "avx512vnni"),
             cores=1,
             usable_processors=2,

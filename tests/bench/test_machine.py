@@ -14,6 +14,8 @@ import pytest
 from vmeg_edge.bench import machine
 from vmeg_edge.bench.machine import Usage, environment, pin, probe_ms, usage
 from vmeg_edge.errors import UsageError
+from vmeg_edge.kernels import cpu_features
+from vmeg_edge.processor_class import class_of
 from vmeg_edge.processors import Processors
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells it")
@@ -103,8 +105,9 @@ def test_where_a_system_pins_nothing_it_is_said(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_environment_names_this_machine() -> None:
-    found = environment(("avx2",), Processors(4, 3.5))
-    assert (found.cores, found.cpu_features) == (os.cpu_count(), ("avx2",))
+    found = environment(Processors(4, 3.5))
+    assert (found.cores, found.cpu_features) == (os.cpu_count(), cpu_features())
+    assert found.processor_class == class_of(found.cpu_features).name
     assert (found.usable_processors, found.affinity_processors, found.quota_processors) == (3, 4, 3.5)
     assert found.python.endswith(".".join(map(str, sys.version_info[:3])))
     assert {"numpy", "onnxruntime"} <= set(found.versions)
@@ -115,7 +118,7 @@ def test_the_environment_names_this_machine() -> None:
 def test_a_system_without_its_files_gives_unknown_and_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine, "_text", lambda _path: None)
     monkeypatch.setattr(machine, "_CPU", tmp_path)
-    found = environment((), Processors(1))
+    found = environment(Processors(1))
     assert found.governor == "unknown"
     assert found.memory_mb is None
     assert found.cpu

@@ -24,7 +24,7 @@ def as_version_2() -> dict[str, Any]:
     raw: dict[str, Any] = json.loads(
         make_report([make_case(samples=make_samples(frames=8))], models=(model,)).to_json()
     )
-    for name in ("affinity_processors", "quota_processors"):
+    for name in ("affinity_processors", "quota_processors", "processor_class"):
         del raw["environment"][name]
     return {**raw, "schema_version": 2}
 
@@ -67,6 +67,7 @@ def test_what_version_2_did_not_look_for_is_not_made_up() -> None:
     machine = old.environment
     assert (machine.usable_processors, machine.affinity_processors, machine.quota_processors) == (2, None, None)
     assert machine.processors == "2 usable"
+    assert machine.processor_class == "unknown"
     assert parse_report(old.to_json().encode(), "again.json") == old
     new = make_report(old.cases)
     comparison = compare(new, old)
@@ -76,6 +77,10 @@ def test_what_version_2_did_not_look_for_is_not_made_up() -> None:
     comparison = compare(under_quota, new)
     assert not comparison.same_machine
     assert comparison.differences == ("usable processors: 1, was 2", "CPU quota: 1.5 processors, was none")
+    amx = new.environment.model_copy(update={"processor_class": "x86-amx"})
+    other = compare(new.model_copy(update={"environment": amx}), new)
+    assert other.differences == ("processor class: x86-amx, was x86-avx512-vnni",)
+    assert dict(tables.facts(new))["CPU"].endswith(", x86-avx512-vnni (avx, avx2, fma, avx512f, avx512vnni)")
     assert "1 usable (affinity 2, quota 1.5 processors), cores" in dict(tables.facts(under_quota))["processors"]
     assert "2 usable (affinity 2, quota none), cores" in dict(tables.facts(new))["processors"]
     assert "1 processors usable under a CPU quota of 1.5" in page.html(under_quota)

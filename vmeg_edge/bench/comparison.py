@@ -189,6 +189,7 @@ def _machine_differences(new: BenchReport, old: BenchReport) -> tuple[str, ...]:
     if None not in (new.environment.affinity_processors, old.environment.affinity_processors):  # both tell
         granted["affinity"] = lambda report: f"{report.environment.affinity_processors} processors"
         granted["CPU quota"] = lambda report: report.environment.quota
+        granted["processor class"] = lambda report: report.environment.processor_class
     return _differing(
         new,
         old,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from vmeg_edge import processor_class
 from vmeg_edge.bench.report import Environment
 from vmeg_edge.errors import UsageError
 from vmeg_edge.processors import Processors
@@ -28,11 +29,12 @@ _PROBE = b"\x5a" * (1 << 18)
 _PROBES = 5
 
 
-def environment(cpu_features: Iterable[str], processors: Processors) -> Environment:
-    """The machine and the software that figures belong to."""
+def environment(processors: Processors) -> Environment:
+    """The machine and the software that figures belong to. Raises `UsageError` where its class cannot be told."""
     return Environment(
         cpu=_cpu_name(),
-        cpu_features=tuple(cpu_features),
+        processor_class=processor_class.current().name,
+        cpu_features=processor_class.features_here(),
         cores=os.cpu_count() or 1,
         usable_processors=processors.usable,
         affinity_processors=processors.affinity,

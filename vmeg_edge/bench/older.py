@@ -17,11 +17,12 @@ def lifted(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _third(raw: dict[str, Any]) -> dict[str, Any]:
-    """Version 2 as version 3: it told the usable processors alone, and did not look for a quota."""
+    """Version 2 as version 3: it told the usable processors alone, and neither a quota nor a class."""
     rest = {**raw, "schema_version": 3}
     environment = raw.get("environment")
     if isinstance(environment, dict):
-        rest["environment"] = {**environment, "affinity_processors": None, "quota_processors": None}
+        untold = {"affinity_processors": None, "quota_processors": None, "processor_class": "unknown"}
+        rest["environment"] = {**environment, **untold}
     return rest
 
 

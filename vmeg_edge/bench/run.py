@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import IO, Any, cast
 
-from vmeg_edge import errors, kernels
+from vmeg_edge import errors
 from vmeg_edge._version import __version__
 from vmeg_edge.bench import held, machine
 from vmeg_edge.bench.models import model_of, open_models
@@ -94,7 +94,7 @@ def bench(
         vmeg_edge=__version__,
         method=_method(plan, len(frames.frames)),
         settings=_settings(plan, frames),
-        environment=machine.environment(kernels.describe()["cpu_features"], processors()),
+        environment=machine.environment(processors()),
         models=tuple(
             model_of(label, bundle, said[label], (not_run or {}).get(bundle.path, {}))
             for label, bundle in models.items()

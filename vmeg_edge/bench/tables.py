@@ -215,12 +215,13 @@ def facts(report: BenchReport) -> tuple[tuple[str, str], ...]:
     size = f"{settings.frame_width}x{settings.frame_height}"
     held = NOTHING if machine.memory_mb is None else f"{machine.memory_mb:,} MB"
     features = f" ({', '.join(machine.cpu_features)})" if machine.cpu_features else ""
+    told = "" if machine.processor_class == "unknown" else f", {machine.processor_class}"
     rows = (
         ("scenario", f"{settings.scenario}{pace}, {lasting(settings)}"),
         ("frames", f"{settings.distinct_frames} distinct {size} from {settings.source}, held in memory"),
         ("warm-up", f"{settings.warm_up_frames} frames, not counted"),
         *(row for model in report.models for row in _model(model, several=len(report.models) > 1)),
-        ("CPU", machine.cpu + features),
+        ("CPU", f"{machine.cpu}{told}{features}"),
         ("processors", f"{machine.processors}, cores {machine.cores}, governor {machine.governor}"),
         ("memory", held),
         ("system", f"{machine.os}, {machine.kernel}, container {machine.container}"),

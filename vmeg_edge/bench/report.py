@@ -211,8 +211,8 @@ class Environment(_Strict):
     ``cores`` and the three numbers of processors count logical ones. ``affinity_processors`` are those that the process
     may run on, ``quota_processors`` is the CPU quota of its control groups (processor seconds a second; ``None`` for no
     quota), ``usable_processors`` the default number of threads that follows from both. ``processor_class`` is what
-    artefacts were chosen by (`processor_class.CLASSES`). Reports of version 2 and earlier tell none of the three: there,
-    ``affinity_processors`` is ``None`` and ``processor_class`` is "unknown".
+    artefacts were chosen by (`processor_class.CLASSES`). Reports of version 2 and earlier tell none of these: there,
+    ``affinity_processors`` is ``None`` and ``processor_class`` "unknown".
     """
 
     cpu: str

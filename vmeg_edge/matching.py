@@ -63,7 +63,8 @@ def choose_backend(whole: Bundle, bundle: Bundle, asked: str | None) -> str:
         here = processor_class.current().name
         raise UsageError(
             f"{bundle.path}: its artefact for {asked} was proven for {_classes_of(whole, asked)}, and this processor "
-            f"is {here}; choose {' or '.join(held)}, or {_mend(here)}"
+            f"is {here}; choose {' or '.join(held)}, or convert the checkpoint for it alone, with --target {asked} "
+            f"--for {here}"
         )
     if not any(name in BACKENDS for name in held):
         raise BundleError(f"{bundle.path}: holds artefacts for {', '.join(held)} only; upgrade vmeg-edge")

@@ -133,8 +133,8 @@ def engine_options(command: F) -> F:
         click.option(
             "--tune",
             is_flag=True,
-            help="Try how many threads are fastest here, and which backend without --backend and --device; later runs that "
-            "leave them open keep to the answer.",
+            help="Try how many threads are fastest here, and which backend without --backend and --device; later runs "
+            "that leave them open keep to the answer.",
         ),
         click.option(
             "--no-cache", "cache", flag_value=False, default=True, help="Compile anew; keep no engine on this device."

@@ -160,8 +160,10 @@ class QdqQuantizer:
                 qdq_loss_debug.create_weight_matching(str(model), str(self._out))
             )
             seen = []
-            for path in (model, self._out):
-                qdq_loss_debug.modify_model_output_intermediate_tensors(str(path), str(augmented))
+            for path, operators in ((model, LINEAR), (self._out, ("QuantizeLinear", "DequantizeLinear"))):
+                qdq_loss_debug.modify_model_output_intermediate_tensors(
+                    str(path), str(augmented), op_types_for_saving=operators
+                )
                 seen.append(qdq_loss_debug.collect_activations(str(augmented), Frames(frames, self._ranges.feed)))
             activations = qdq_loss_debug.compute_activation_error(
                 qdq_loss_debug.create_activation_matching(*reversed(seen))

@@ -12,7 +12,7 @@
 #
 # environment:
 #   ARM64_ROOT     the root folder (default: build/arm64-root); it takes 4 GB
-#   ARM64_OUT      where each step writes STEP.txt (default: benchmarks/results/arm64)
+#   ARM64_OUT      where each step writes STEP.txt (default: build/arm64)
 #   ARM64_STILLS   a folder of pictures for `stills` (default: ../shared/data/fetal_brain)
 #   ARM64_BUNDLES  bundles for `stills`, separated by blanks (default: the demo bundle)
 #   ARM64_PROCESSORS   processors to emulate, separated by blanks (default: cortex-a72 neoverse-n1 max)
@@ -26,7 +26,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 HERE=$PWD
 ROOT=$(realpath -m "${ARM64_ROOT:-build/arm64-root}")
-OUT=$(realpath -m "${ARM64_OUT:-benchmarks/results/arm64}")
+OUT=$(realpath -m "${ARM64_OUT:-build/arm64}")
 STILLS=$(realpath -m "${ARM64_STILLS:-../shared/data/fetal_brain}")
 BUNDLES=${ARM64_BUNDLES:-$HERE/vmeg_edge/demo.vmeg}
 PYTHON=${ARM64_PYTHON:-python3}

@@ -1,4 +1,4 @@
-"""Hold one machine's scores against another's: python ci/compare_scores.py REFERENCE.jsonl CANDIDATE.jsonl GATE.
+"""Hold one machine's scores against another's: compare_scores.py REFERENCE.jsonl CANDIDATE.jsonl GATE.
 
 Both files are what ``vmeg-edge score FOLDER --out FILE`` wrote for the same pictures. GATE is the precision whose gate
 of `vmeg_edge.parity` applies: float32 or int8. Exit code 1 where the gate is missed.

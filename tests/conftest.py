@@ -120,6 +120,43 @@ def _phantoms_drawn_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_for_arithmetic() -> Iterator[None]:
+    """NumPy's linear algebra and torch compute in one thread here: others only spin, at matrices of tests' sizes."""
+    from threadpoolctl import threadpool_limits
+
+    torch = sys.modules.get("torch")
+    with threadpool_limits(1, user_api="blas"):
+        if torch is not None:
+            torch.set_num_threads(1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A network that a conversion of another test has exported is not traced again: equal weights give equal bytes."""
+    if "vmeg_edge.converters.origin" not in sys.modules:
+        yield  # no test of this session converts
+        return
+    from vmeg_edge.converters import origin
+
+    folder = tmp_path_factory.mktemp("exported")
+    export = origin.export
+
+    def exported(model: Any, path: Path, *, mean: Any, std: Any) -> None:
+        key = hashlib.sha256(repr((type(model), model.config, model.cam_layer, mean, std)).encode())
+        for name, value in model.state_dict().items():
+            key.update(f"{name} {value.dtype} {tuple(value.shape)}".encode() + value.numpy().tobytes())
+        kept = folder / key.hexdigest()
+        if not kept.exists():
+            export(model, kept, mean=mean, std=std)
+        shutil.copyfile(kept, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(origin, "export", exported)
+        yield
+
+
 class Drawn:
     """Draws phantoms, and remembers those that it drew last."""
 

@@ -14,14 +14,15 @@ from vmeg_edge.converters import checkpoint as checkpoints
 from vmeg_edge.converters.answers import maps_of
 from vmeg_edge.converters.bundle_from_model import Quantization, convert
 from vmeg_edge.converters.calibration import gather
-from vmeg_edge.converters.candidates import Candidate
+from vmeg_edge.converters.candidate import Candidate
 from vmeg_edge.converters.measure import Bar, judged, measure
-from vmeg_edge.converters.onnx_from_checkpoint import export, reference
-from vmeg_edge.converters.origin import IMAGENET_MEAN, IMAGENET_STD, Training
+from vmeg_edge.converters.origin import IMAGENET_MEAN, IMAGENET_STD, Training, Weights, from_checkpoint
 from vmeg_edge.converters.ranges import Frames
+from vmeg_edge.converters.slots import Slot
 
 from outliers import CHANNELS, DEPTH, FROM_BLOCK, SIZE, with_outliers
 from shared_data import shared_data
+from vmeg_edge import processor_class
 from vmeg_edge.manifest import Artefact, DecisionRule, Input
 
 MAGNITUDE = 400.0
@@ -51,24 +52,27 @@ def test_the_residual_carries_outliers_of_hundreds_beside_a_small_median(checkpo
     assert seen[0].abs().median() < 10
 
 
-def test_the_shipped_recipes_pass_their_gates_there(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("targets", [("onnxruntime", "tensorrt"), ("openvino",)])
+def test_the_shipped_recipes_pass_their_gates_there(checkpoint: Path, tmp_path: Path, targets: tuple[str, ...]) -> None:
     done = convert(
         checkpoint,
         tmp_path / "o.vmeg",
-        targets=("onnxruntime", "openvino", "tensorrt"),
+        targets=targets,  # OpenVINO's alone: beside ONNX Runtime's, some processors get none
         precision="int8",
         quantization=Quantization((shared_data("fetal_brain"),), calibration_frames=16, validation_frames=8),
         training=Training(decision=RULE),
         plane_gate=False,  # it is fitted in tests of its own
     ).check()
     kept = {row.candidate.target: row for row in done.rows if row.status == "kept"}
-    assert set(kept) == {"onnxruntime", "openvino", "tensorrt"}
+    assert set(kept) == set(targets)
     truth = np.array(json.loads((tmp_path / "o.vmeg" / "parity.json").read_text())["logits"]["reference"])
     spread = (truth[:, 1] - truth[:, 0]).std()
     assert spread > 0.5, "the gate says nothing where every frame has the same score"
     for row in kept.values():
         assert len(row.candidate.artefact.float_layers) <= 2
-    assert "SM 8.9 and 12.0" in kept["tensorrt"].candidate.proof or "GPU at hand" in kept["tensorrt"].candidate.proof
+    if "tensorrt" in kept:
+        proof = kept["tensorrt"].candidate.proof
+        assert "SM 8.9 and 12.0" in proof or "GPU at hand" in proof
 
 
 def test_float16_for_tensorrt_holds_the_outliers_and_builds(checkpoint: Path, tmp_path: Path) -> None:
@@ -87,9 +91,9 @@ def test_float16_for_tensorrt_holds_the_outliers_and_builds(checkpoint: Path, tm
 
 
 def test_quantizing_everything_fails_the_gate_there(checkpoint: Path, tmp_path: Path) -> None:
-    model = checkpoints.load(checkpoint).model()
+    origin = from_checkpoint(checkpoint, "o", Weights(), Training(decision=RULE), "phantoms")
     source, naive = tmp_path / "float.onnx", tmp_path / "naive.onnx"
-    export(model, source, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    source.write_bytes(origin.onnx)
     sets = gather([shared_data("fetal_brain")], SPEC, calibration_frames=8, validation_frames=8)
     logging.disable(logging.WARNING)
     try:
@@ -102,13 +106,16 @@ def test_quantizing_everything_fails_the_gate_there(checkpoint: Path, tmp_path: 
         )
     finally:
         logging.disable(logging.NOTSET)
-    from vmeg_edge.converters.origin import Weights, from_checkpoint
-
-    origin = from_checkpoint(checkpoint, "o", Weights(), Training(decision=RULE), "phantoms")
-    logits, activations = reference(model, mean=IMAGENET_MEAN, std=IMAGENET_STD)(sets.validation)
+    logits, activations = origin.reference(sets.validation)
     truth = judged(logits, maps_of(activations, origin.manifest, None), origin.manifest)
     artefact = Artefact(files=("model.onnx",), precision="int8")
-    candidate = Candidate("onnxruntime", "everything", "naive", artefact, {"model.onnx": naive.read_bytes()})
+    candidate = Candidate(
+        Slot("onnxruntime", processor_class.current()),
+        "everything",
+        "naive",
+        artefact,
+        {"model.onnx": naive.read_bytes()},
+    )
     (row,) = measure([candidate], Bar(origin.manifest, sets.validation, truth))
     assert row.failures
     assert row.parity.max_abs_dp > 5e-2

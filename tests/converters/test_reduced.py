@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from vmeg_edge.converters import token_reduction
+from vmeg_edge.converters import onnx_from_checkpoint, origin, token_reduction
 from vmeg_edge.converters.architectures.vit import ViTConfig
 from vmeg_edge.converters.bundle_from_model import Conversion, Quantization, convert
 from vmeg_edge.converters.origin import Training
@@ -44,11 +44,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def any_map_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def any_map_will_do() -> Iterator[None]:
     """Random weights have no leading direction worth the name: a merge may turn their heat map around."""
-    monkeypatch.setattr(parity, "MERGED_COSINES", (-1.0, -1.0))
-    monkeypatch.setattr(token_reduction, "VALIDATION_FRAMES", 24)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "MERGED_COSINES", (-1.0, -1.0))
+        patch.setattr(token_reduction, "VALIDATION_FRAMES", 24)
+        yield
 
 
 def converted(checkpoint: Path, out: Path, reduce_tokens: Reduction, **more: Any) -> tuple[Conversion, list[str]]:
@@ -157,13 +159,16 @@ def test_a_bundle_with_merged_tokens_says_so_and_serves(checkpoint: Path, tmp_pa
         assert result.heat_map.values.shape == (6, 6)
 
 
-def test_int8_of_merged_tokens_leaves_the_merging_itself_in_float(checkpoint: Path, tmp_path: Path) -> None:
-    targets = ("onnxruntime", "openvino", "tensorrt")
-    done, _ = converted(checkpoint, tmp_path / "m.vmeg", 4, targets=targets, precision="int8")
+@pytest.mark.parametrize("targets", [("onnxruntime", "tensorrt"), ("openvino",)])
+def test_int8_of_merged_tokens_leaves_the_merging_itself_in_float(
+    checkpoint: Path, tmp_path: Path, targets: tuple[str, ...]
+) -> None:
+    done, _ = converted(checkpoint, tmp_path / "m.vmeg", 3, targets=targets, precision="int8")
     kept = {row.candidate.target: row.candidate for row in done.check().rows if row.status == "kept"}
-    assert set(kept) == set(targets)
+    assert set(kept) == set(targets)  # OpenVINO's is made alone: beside ONNX Runtime's, some processors get none
     assert {candidate.artefact.float_layers for candidate in kept.values()} == {("patch_embed.proj", "head")}
-    assert "built it for" in kept["tensorrt"].proof
+    if "tensorrt" in kept:
+        assert "built it for" in kept["tensorrt"].proof
 
 
 def test_the_search_keeps_the_cheapest_where_all_pass(
@@ -216,7 +221,7 @@ def test_bad_input_is_one_line(vmeg_edge: Callable, checkpoint: Path, tmp_path: 
     bundle = tmp_path / "b.vmeg"
     convert(checkpoint, bundle, plane_gate=False).check()
     merged = tmp_path / "m.vmeg"
-    convert(checkpoint, merged, reduce_tokens=2, plane_gate=False, training=TRAINING).check()
+    convert(checkpoint, merged, reduce_tokens=3, plane_gate=False, training=TRAINING).check()
     few = ("--calibration", "phantoms", "--validation-frames", "8")
     for arguments, says in (
         ((checkpoint, "--reduce-tokens", "many"), "neither auto nor off nor a number of tokens"),
@@ -243,7 +248,9 @@ def test_a_network_without_tokens_is_refused(tmp_path: Path) -> None:
         converted(path, tmp_path / "x.vmeg", 3)
 
 
-def test_merging_is_deterministic(checkpoint: Path, tmp_path: Path) -> None:
-    models = [converted(checkpoint, tmp_path / f"{n}.vmeg", 3)[0] for n in range(2)]
-    files = [(done.path / "model.onnx").read_bytes() for done in models]
-    assert files[0] == files[1]
+def test_merging_is_deterministic(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done, _ = converted(checkpoint, tmp_path / "m.vmeg", 3)
+    read = origin.from_checkpoint(checkpoint, "again", origin.Weights(), TRAINING, "phantoms")
+    assert read.merging is not None
+    monkeypatch.setattr(origin, "export", onnx_from_checkpoint.export)  # traced again, not kept from another test
+    assert read.merging.onnx(done.manifest.merge) == (done.path / "model.onnx").read_bytes()

@@ -51,6 +51,8 @@ class Subject:
 def converted(source: Path, out: Path, precision: Precision, calibration: Sequence[str]) -> dict[str, Any]:
     """Write the bundle ``out`` for every engine whose gate passes; its parity rows, and what failed, as plain data.
 
+    An engine that the conversion left out, since its int8 gains nothing on this processor, is not among ``backends``.
+
     ``source`` is a checkpoint for float32 and the float32 bundle for int8, so that both have one orientation of the
     heat map: each conversion of a checkpoint fits its own, on the frames that it has.
     """
@@ -62,7 +64,7 @@ def converted(source: Path, out: Path, precision: Precision, calibration: Sequen
     return {
         "bundle": "" if done.failed else out.name,
         "digest": done.digest,
-        "backends": [] if done.failed else list(left),
+        "backends": [] if done.failed else list(done.manifest.artefacts),
         "rows": [row.to_json() for row in rows],
         "warnings": list(done.warnings),
     }

@@ -20,6 +20,7 @@ from vmeg_edge.converters.training.examples import phantom_examples
 from vmeg_edge.frames import Region
 
 ROOT = Path(__file__).resolve().parents[2]
+BACKENDS = ("onnxruntime", "openvino")
 REGION = Region(10, 0, 40, 20)
 
 
@@ -247,13 +248,17 @@ def test_a_run_scores_every_system_in_every_fold_without_the_fold_choosing_the_e
 def test_a_run_measures_each_bundle_on_each_engine(finished: Any) -> None:
     results, _ = finished
     subjects = {(row["system"], row["precision"], row["backend"]) for row in results["device"]}
-    assert len(subjects) == len(results["device"]) == 4
+    int8 = results["conversions"]["mae"]["int8"]["backends"]
+    assert set(int8) in ({"onnxruntime"}, {"onnxruntime", "openvino"})  # by the processor: a ViT's may gain nothing
+    made = {(precision, name) for precision, names in (("float32", BACKENDS), ("int8", int8)) for name in names}
+    assert {subject[1:] for subject in subjects} == made
+    assert len(subjects) == len(results["device"]) == len(made)
     assert all(row["p50_ms"] > 0 and row["artefact_mb"] > 0 for row in results["device"])
     assert all(row["samples"] == 4 for row in results["device"])
     assert {row["frames"] for row in results["agreement"]} == {8}
     worth = {(row["precision"], row["backend"]): row for row in results["worth"]}
     assert worth["int8", "onnxruntime"]["all"]["gain"]["n"] == 2
-    assert worth["int8", "openvino"]["all"]["gain"]["n"] == 0
+    assert all(worth["int8", name]["all"]["gain"]["n"] == 0 for name in int8 if name != "onnxruntime")
     assert 0 < worth["float32", "openvino"]["dilated"]["area"]["value"] < 0.2
 
 

@@ -252,7 +252,7 @@ def test_the_tuned_weights_are_a_classifier_like_any_other(teacher: ViT, tuned: 
 
 
 def test_bfloat16_learns_to_merge_as_well(teacher: ViT) -> None:
-    recipe = merging_recipe(6, TOKENS, precision="bfloat16")
+    recipe = merging_recipe(3, TOKENS, precision="bfloat16")  # no more: some processors emulate it
     done = finetune(teacher, TRAIN, VALIDATION, recipe, threads=1)
     assert done.start is not None
     assert done.best.agreement is not None

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vmeg_edge.cli.options import DEMO_BUNDLE
@@ -158,31 +159,35 @@ def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 class Drawn:
-    """Draws phantoms, and remembers those that it drew last."""
+    """Draws phantoms, and remembers those that it drew last, their masks in bits."""
 
-    LIMIT_BYTES = 300_000_000
+    LIMIT_BYTES = 500_000_000
 
     def __init__(self, render: Callable[..., Phantom]) -> None:
         self._render = render
-        self._kept: OrderedDict[tuple[object, ...], Phantom] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], tuple[Phantom, Any]] = OrderedDict()
         self._bytes = 0
 
     def __call__(self, anatomy: Anatomy, scanner: Scanner, pose: Pose, **which: Any) -> Phantom:
         """A phantom with pixels of its own, as drawn by `vmeg_edge.phantom.render`."""
         key = (anatomy, scanner, pose)
-        made = self._kept.pop(key, None)
-        if made is None:
-            made = self._render(anatomy, scanner, pose)
-            self._bytes += _size(made)
-        self._kept[key] = made
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            drawn = self._render(anatomy, scanner, pose)
+            kept = replace(drawn, ventricles=drawn.ventricles[:0]), np.packbits(drawn.ventricles, axis=1)
+            self._bytes += _size(kept)
+        self._kept[key] = kept
         while self._bytes > self.LIMIT_BYTES:
             self._bytes -= _size(self._kept.popitem(last=False)[1])
-        pixels, mask = made.frame.pixels.copy(), made.ventricles.copy()
+        made, bits = kept
+        pixels = made.frame.pixels.copy()
+        mask = np.unpackbits(bits, axis=1, count=pixels.shape[1]).view(np.bool_)
         return replace(made, frame=replace(made.frame, pixels=pixels, **which), ventricles=mask)
 
 
-def _size(made: Phantom) -> int:
-    return made.frame.pixels.nbytes + made.ventricles.nbytes
+def _size(kept: tuple[Phantom, Any]) -> int:
+    made, bits = kept
+    return int(made.frame.pixels.nbytes + bits.nbytes)
 
 
 @pytest.fixture(scope="session")

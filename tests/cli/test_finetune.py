@@ -287,7 +287,7 @@ def test_the_demo_models_bundle_is_made_by_the_command_alone(
     bundle, report = tmp_path / "d.vmeg", tmp_path / "r.json"
     options = [
         "--phantoms",
-        40,
+        24,
         "--saliency-weight",
         0.5,
         "--bundle",
@@ -311,7 +311,7 @@ def test_the_demo_models_bundle_is_made_by_the_command_alone(
     assert (manifest.input, manifest.architecture.depth) == (demo_recipe.INPUT, 4)
     assert manifest.notes[0] == (
         "Recipe: vmeg-edge finetune phantoms --recipe demo --saliency-weight 0.5; ViT-192x4/16 from scratch; "
-        "40 phantoms, seed 7."
+        "24 phantoms, seed 7."
     )
     content = json.loads(report.read_text())
     assert content["drawn_as_in_training"]["phantoms"] == 10

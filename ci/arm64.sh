@@ -211,6 +211,8 @@ print(json.load(open(f"{sys.argv[1]}/manifest.json"))["artefacts"].get(sys.argv[
       [[ -n $precision ]] || continue
       "$PYTHON" -m vmeg_edge score "$STILLS" --bundle "$bundle" --backend $engine --no-cache --json \
         --out "$here/$name.$engine.here.jsonl" > /dev/null
+      # Emulated, OpenVINO dies where there is no /sys, and ONNX Runtime where there is one, which is that of this machine.
+      [[ $engine != openvino ]] || mount -t sysfs -o ro sysfs "$ROOT/sys"
       for processor in "${PROCESSORS[@]}"; do
         echo "$name, $engine, $precision, $processor against $(uname -m):"
         in_root "$processor" vmeg-edge score /scores/pictures --bundle "/scores/$name" --backend $engine --no-cache --json \
@@ -218,6 +220,7 @@ print(json.load(open(f"{sys.argv[1]}/manifest.json"))["artefacts"].get(sys.argv[
         "$PYTHON" benchmarks/arm64/compare_scores.py "$here/$name.$engine.here.jsonl" \
           "$here/$name.$engine.$processor.jsonl" "$precision" || failed=1
       done
+      [[ $engine != openvino ]] || umount "$ROOT/sys"
     done
   done
   umount "$here/pictures"

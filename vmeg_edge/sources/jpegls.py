@@ -48,4 +48,4 @@ def _decode_frame(source: bytes, runner: DecodeRunner) -> bytes:
     runner.set_option("bits_allocated", 8 * decoded.dtype.itemsize)
     if decoded.ndim == 3:  # colour by pixel, whatever the interleave mode of the codestream
         runner.set_option("planar_configuration", 0)
-    return decoded.tobytes()
+    return bytes(decoded.tobytes())

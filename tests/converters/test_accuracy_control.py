@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ from vmeg_edge.converters.candidate import Candidate
 from vmeg_edge.converters.control import Control
 from vmeg_edge.converters.measure import Row, reason_for, settle
 from vmeg_edge.converters.origin import from_bundle
+from vmeg_edge.converters.qdq_from_onnx import QdqQuantizer
 from vmeg_edge.converters.slots import Slot, plan
 from vmeg_edge.converters.workshop import Workshop
 
@@ -101,7 +102,7 @@ def test_the_fewest_layers_that_suffice_are_found_by_halving(
 
     monkeypatch.setattr(giving_back, "logits_of", used)
     monkeypatch.setattr(Control, "used", lambda _self, share: float(share[0]))
-    share, candidate = giving_back.controlled(shop, Quantizer(), pack)  # type: ignore[arg-type]
+    share, candidate = giving_back.controlled(shop, cast(QdqQuantizer, Quantizer()), pack)
     assert asked == [0, *tried]
     assert share == 0.0
     assert len([name for name in candidate.files["m"].split(b",") if name]) == enough

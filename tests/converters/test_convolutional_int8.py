@@ -64,6 +64,14 @@ def test_the_gate_passes_and_dynamic_recipes_are_left_out(made: Made) -> None:
             assert row.parity.heatmap_cosine_min > 0.8
 
 
+def test_the_bundle_ranks_its_backends_by_what_was_measured_here(made: Made) -> None:
+    times = {r.candidate.target: r.p50_ms for r in made.done.rows if r.status == "kept" and r.p50_ms is not None}
+    ranking = open_bundle(made.path).manifest.fastest[current().name]
+    assert ranking.measured
+    assert set(ranking.backends) == {"onnxruntime", "openvino"}
+    assert times[ranking.backends[0]] <= times[ranking.backends[1]]
+
+
 def test_convolutions_have_one_scale_a_channel_and_the_normalisation_stays_in_float(made: Made) -> None:
     manifest = made.done.manifest
     kind = manifest.architecture.family

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +10,16 @@ import numpy as np
 import onnx
 import pytest
 from vmeg_edge.converters import openvino_from_onnx
+from vmeg_edge.converters.answers import answers_of
 from vmeg_edge.converters.bundle_from_model import Quantization, convert
 from vmeg_edge.converters.calibration import gather
 from vmeg_edge.converters.candidate import Candidate, on_onnxruntime
 from vmeg_edge.converters.emulation import scored_as
+from vmeg_edge.converters.feeds import pixels_alone
 from vmeg_edge.converters.frames import tensors_of
+from vmeg_edge.converters.measure import Bar, judged, measure
 from vmeg_edge.converters.origin import from_bundle
-from vmeg_edge.converters.qdq_from_onnx import DYNAMIC, STATIC, QdqQuantizer
+from vmeg_edge.converters.qdq_from_onnx import DYNAMIC, STATIC, QdqQuantizer, QdqRecipe
 from vmeg_edge.converters.ranges import Ranges
 from vmeg_edge.converters.slots import Slot
 from vmeg_edge.converters.unsigned_twin import unsigned_twin
@@ -92,13 +94,13 @@ def test_the_bundle_serves_this_processor_and_every_lesser_one_that_it_can_pass_
 
 @pytest.mark.parametrize("recipe", [DYNAMIC, STATIC], ids=lambda recipe: recipe.name)
 def test_a_twin_with_unsigned_weights_says_exactly_what_signed_weights_say(
-    demo_bundle: Path, tmp_path: Path, recipe: object
+    demo_bundle: Path, tmp_path: Path, recipe: QdqRecipe
 ) -> None:
     """The weights are rounded to six bits first, so that signed products are exact on every processor."""
     origin = from_bundle(demo_bundle, "demo")
     (tmp_path / "m.onnx").write_bytes(origin.onnx)
     frames = gather(["phantoms"], origin.manifest.input, calibration_frames=8, validation_frames=4).calibration
-    model = onnx.load(QdqQuantizer(Ranges(tmp_path / "m.onnx", frames, tmp_path), recipe).quantize())  # type: ignore[arg-type]
+    model = onnx.load(QdqQuantizer(Ranges(tmp_path / "m.onnx", frames, tmp_path), recipe).quantize())
     moved = 0
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 2:
@@ -119,67 +121,51 @@ def test_a_twin_with_unsigned_weights_says_exactly_what_signed_weights_say(
     assert np.ptp(said[0]) > 1e-3
 
 
-def test_openvinos_rounding_in_float32_says_what_its_int8_says_where_nothing_saturates(
-    demo_int8_openvino: Made,
-) -> None:
+@pytest.fixture
+def on_openvino(demo_int8_openvino: Made) -> tuple[Manifest, Candidate]:
+    """The demo model in int8 for OpenVINO, as if it was made for AVX2 alone on a larger processor."""
     bundle = open_bundle(demo_int8_openvino.path)
-    manifest = bundle.manifest
-    (artefact,) = manifest.artefacts.values()
+    (artefact,) = bundle.manifest.artefacts.values()
     files = {name: bundle.read(name) for name in artefact.files}
-    exact = openvino_from_onnx.ExactBackend(files)
-    native = Candidate(Slot("openvino", current()), "nncf", "", artefact, files).open(manifest)
+    avx2 = (CLASSES["x86-avx2"],)
+    slot = Slot("openvino", CLASSES["x86-amx"], avx2, avx2, safe=True)
+    return bundle.manifest, Candidate(slot, "nncf", "", artefact, files)
+
+
+def test_openvinos_rounding_in_float32_says_what_its_int8_says_where_nothing_saturates(
+    on_openvino: tuple[Manifest, Candidate],
+) -> None:
+    manifest, candidate = on_openvino
+    exact, native = openvino_from_onnx.ExactBackend(candidate.files), candidate.open(manifest)
     for tensor in _tensors(manifest):
         (ours, _), (theirs, _) = exact.infer(tensor[None]), native.infer(tensor[None])
         np.testing.assert_allclose(ours, theirs, atol=0.02)
 
 
 @pytest.mark.skipif("avx2" not in cpu_features(), reason="oneDNN has no such switch here")
-def test_an_engine_held_to_a_lesser_class_answers_within_the_gate_and_its_failure_is_named(
-    demo_int8_openvino: Made,
+def test_an_engine_held_to_a_lesser_class_is_gated_too_and_its_failure_is_named(
+    on_openvino: tuple[Manifest, Candidate],
 ) -> None:
-    bundle = open_bundle(demo_int8_openvino.path)
-    manifest = bundle.manifest
-    (artefact,) = manifest.artefacts.values()
-    files = {name: bundle.read(name) for name in artefact.files}
-    candidate = Candidate(Slot("openvino", current()), "nncf", "", artefact, files)
+    manifest, candidate = on_openvino
     tensors = _tensors(manifest)
-    backend = candidate.open(manifest)
-    native = np.stack([backend.infer(tensor[None])[0].copy() for tensor in tensors])
-    lesser = CLASSES["x86-avx2"]
-    held, maps = scored_as(lesser, candidate, manifest, tensors, None)
-    np.testing.assert_allclose(held, native, atol=0.05)
-    assert maps.shape == (2, *manifest.explanation.grid)
-    broken = replace(candidate, files=dict.fromkeys(files, b"no model"))
-    with pytest.raises(BackendError, match=f"openvino held to {lesser.name} .* failed: "):
-        scored_as(lesser, broken, manifest, tensors, None)
+    logits, maps = answers_of(candidate.open(manifest), tensors, pixels_alone, manifest, None)
+    (row,) = measure([candidate], Bar(manifest, tensors, judged(logits, maps, manifest)))
+    assert row.proofs == {"x86-avx2": "emulated"}
+    assert row.p50_ms is None, "its speed here says nothing of its class"
+    inverted = judged(logits[:, ::-1].copy(), maps, manifest)
+    (row,) = measure([candidate], Bar(manifest, tensors, inverted))
+    assert row.status == "failed"
+    avx2 = CLASSES["x86-avx2"]
+    held, held_maps = scored_as(avx2, candidate, manifest, tensors, None)
+    np.testing.assert_allclose(held, logits, atol=0.05)
+    assert held_maps.shape == (len(tensors), *manifest.explanation.grid)
+    broken = replace(candidate, files=dict.fromkeys(candidate.files, b"no model"))
+    with pytest.raises(BackendError, match=r"openvino held to x86-avx2 .* failed: "):
+        scored_as(avx2, broken, manifest, tensors, None)
 
 
 def _tensors(manifest: Manifest) -> np.ndarray:
     return tensors_of([phantom(seed, 1).frame for seed in range(2)], manifest.input)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--for", "x86-avx3"), "--for 'x86-avx3' is no processor class; choose one of x86, x86-avx2"),
-        (
-            ("--for", "all", "--target", "tensorrt"),
-            "--for serves int8 and float32 on CPUs, and not TensorRT's artefacts",
-        ),
-        (("--for", "x86", "--precision", "float16", "--target", "tensorrt"), "--for serves int8 and float32"),
-        (
-            ("--for", "arm64", "--precision", "int8", "--target", "openvino", "--calibration", "phantoms"),
-            "nothing is left to make: openvino: no int8 for arm64",
-        ),
-    ],
-)
-def test_classes_that_cannot_be_served_are_refused_before_any_work(
-    vmeg_edge: Callable, demo_bundle: Path, tmp_path: Path, arguments: tuple[str, ...], words: str
-) -> None:
-    ran = vmeg_edge("convert", demo_bundle, "--out", tmp_path / "x.vmeg", *arguments)
-    assert ran.code == 2
-    assert words in ran.error
-    assert not list(tmp_path.iterdir())
 
 
 def test_bfloat16_beside_int8_serves_the_machine_that_has_it(demo_bundle: Path, tmp_path: Path) -> None:

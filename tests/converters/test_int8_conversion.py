@@ -194,6 +194,13 @@ def test_a_gate_that_fails_writes_no_bundle_and_shows_the_table(
         (("--golden", "phantoms"), "a bundle brings its input"),
         (("--precision", "int8", "--calibration", "nowhere"), "nowhere"),
         (("--target", "coreml"), "coreml"),
+        (("--for", "x86-avx3"), "--for 'x86-avx3' is no processor class; choose one of x86, x86-avx2"),
+        (("--for", "all", "--target", "tensorrt"), "float32 on CPUs, and not TensorRT's artefacts"),
+        (("--for", "x86", "--precision", "float16", "--target", "tensorrt"), "--for serves int8 and float32"),
+        (
+            ("--for", "arm64", "--precision", "int8", "--target", "openvino", "--calibration", "phantoms"),
+            "nothing is left to make: openvino: no int8 for arm64",
+        ),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_before_any_work(

@@ -8,7 +8,7 @@ from vmeg_edge.converters.slots import asked_for, plan
 
 from vmeg_edge.errors import UsageError
 from vmeg_edge.manifest import Precision
-from vmeg_edge.processor_class import CLASSES
+from vmeg_edge.processor_class import CLASSES, ProcessorClass
 
 AVX2, AVX_VNNI, VNNI = (CLASSES[name] for name in ("x86-avx2", "x86-avx-vnni", "x86-avx512-vnni"))
 SATURATING = ["x86", "x86-avx2", "x86-avx512"]
@@ -23,8 +23,8 @@ def here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
-def names(classes: tuple[object, ...]) -> list[str]:
-    return [one.name for one in classes]  # type: ignore[attr-defined]
+def names(classes: tuple[ProcessorClass, ...]) -> list[str]:
+    return [one.name for one in classes]
 
 
 def test_without_asking_this_machines_class_is_served_and_all_with_the_same_products(here: str) -> None:
